@@ -1,0 +1,20 @@
+"""Linear operators and what can be computed with nothing but their products."""
+
+from .choices import choose, refuse_unknown
+from .config import dump_config, load_config
+from .linear_operator import Identity, LinearOperator, RealInput
+from .run_folder import RunFolder, RunFolderLockedError, read_arrays, write_atomically
+
+__all__ = [
+    "Identity",
+    "LinearOperator",
+    "RealInput",
+    "RunFolder",
+    "RunFolderLockedError",
+    "choose",
+    "dump_config",
+    "load_config",
+    "read_arrays",
+    "refuse_unknown",
+    "write_atomically",
+]
