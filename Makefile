@@ -11,7 +11,7 @@ test: .venv/dev-installed
 	scripts/check
 
 bench: .venv/dev-installed .venv-peers/installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --json docs/results/bench.json
 
 docs: .venv/docs-installed
 	$(BIN)/sphinx-build -W -b html docs docs/_build/html
@@ -30,6 +30,11 @@ docs: .venv/docs-installed
 
 .venv/docs-installed: .venv/dev-installed
 	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	touch $@
+
+.venv-peers/installed: requirements-bench.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip install -q -r requirements-bench.txt
 	touch $@
 
 clean:

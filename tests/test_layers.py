@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from framelets.tasks import TASKS
+
 SOURCE = Path(__file__).parent.parent / "src" / "framelets"
 LINES = [
     {"core"},
@@ -67,13 +69,15 @@ def test_imports_go_down(path):
 
 
 def test_no_task_imports_another():
-    tasks = {p.stem for p in (SOURCE / "tasks").glob("*.py")} - {"__init__"}
-    for path in (SOURCE / "tasks").glob("*.py"):
-        if path.stem == "__init__":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                assert node.module.split(".")[-1] not in tasks - {path.stem}
+    tasks = {task.__module__ for task in TASKS.values()}
+    for name in tasks:
+        path = SOURCE / "tasks" / f"{name.split('.')[-1]}.py"
+        imported = {
+            node.module
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+        }
+        assert not imported & (tasks - {name})
 
 
 @pytest.mark.parametrize(

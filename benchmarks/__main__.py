@@ -1,0 +1,64 @@
+"""Run all sections, or those named, each in a process of its own; print a table, write JSON.
+
+python -m benchmarks [linearize] [spectrum] [tomography] [--json FILE]
+"""
+
+import argparse
+import json
+import os
+import platform
+from dataclasses import asdict
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.measure import NUM_THREADS, Row, run_apart
+
+SECTIONS = {
+    "linearize": [partial(run_apart, "linearize")],
+    "spectrum": [partial(run_apart, "spectrum", name) for name in ("unet", "denoiser")],
+    "tomography": [partial(run_apart, "tomography")],
+}
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--json", type=Path, default=Path(".bench/results.json"), metavar="FILE")
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"SECTION must be one of {', '.join(SECTIONS)}, got {', '.join(unknown)}")
+    os.environ |= {"OMP_NUM_THREADS": str(NUM_THREADS), "NUMBA_NUM_THREADS": str(NUM_THREADS)}
+
+    rows: list[Row] = []
+    for name in options.sections or SECTIONS:
+        for measure in SECTIONS[name]:
+            Console(stderr=True).print(f"measuring {name} ...")
+            rows += measure()
+    machine = f"{platform.machine()}, {NUM_THREADS} threads of {os.cpu_count()} cores"
+    _print_table(rows, f"{machine}, torch {version('torch')}")
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    result = {"machine": machine, "torch": version("torch"), "rows": [asdict(row) for row in rows]}
+    options.json.write_text(json.dumps(result, indent=1) + "\n")
+    print(f"written to {options.json}")
+
+
+def _print_table(rows: list[Row], title: str) -> None:
+    table = Table("section", "case", "quantity", title=title)
+    for heading in ("value", "unit", "goal"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        style = None if row.goal is None else "green" if row.value <= row.goal else "red"
+        goal = "" if row.goal is None else f"<= {row.goal:g}"
+        table.add_row(
+            row.section, row.case, row.quantity, f"{row.value:.3g}", row.unit, goal, style=style
+        )
+    Console(width=max(130, Console().width)).print(table)
+
+
+if __name__ == "__main__":
+    main()
