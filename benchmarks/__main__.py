@@ -44,7 +44,8 @@ def main() -> None:
     options.json.parent.mkdir(parents=True, exist_ok=True)
     result = {"machine": machine, "torch": version("torch"), "rows": [asdict(row) for row in rows]}
     options.json.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"written to {options.json}")
+    options.json.with_suffix(".md").write_text(_markdown(rows, machine))
+    print(f"written to {options.json} and beside it as .md")
 
 
 def _print_table(rows: list[Row], title: str) -> None:
@@ -58,6 +59,20 @@ def _print_table(rows: list[Row], title: str) -> None:
             row.section, row.case, row.quantity, f"{row.value:.3g}", row.unit, goal, style=style
         )
     Console(width=max(130, Console().width)).print(table)
+
+
+def _markdown(rows: list[Row], machine: str) -> str:
+    lines = [
+        f"Written by `make bench`: {machine}, torch {version('torch')}; medians in one run.",
+        "",
+        "| section | case | quantity | value | goal |",
+        "|---|---|---|---:|---:|",
+    ]
+    for row in rows:
+        goal = "" if row.goal is None else f"at most {row.goal:g}"
+        value = f"{row.value:.3g} {row.unit}".strip()
+        lines.append(f"| {row.section} | {row.case} | {row.quantity} | {value} | {goal} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
