@@ -1,0 +1,16 @@
+"""Experiments: each makes a table or a figure of the theory from shipped weights and open data."""
+
+from collections.abc import Callable
+
+from framelets.core.run_folder import RunFolder
+from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome, Table
+from framelets.experiments.sparse_view_ct import compare_on_sparse_views
+from framelets.experiments.tv_weights import tune_tv_weights
+
+EXPERIMENTS: dict[str, Callable[[RunFolder, ExperimentOptions], ExperimentOutcome]] = {
+    "sparse-view-ct": compare_on_sparse_views,
+    "tv-weights": tune_tv_weights,
+}
+"""Every experiment by name."""
+
+__all__ = ["EXPERIMENTS", "ExperimentOptions", "ExperimentOutcome", "Table"]

@@ -1,0 +1,68 @@
+"""What an experiment is given and what it gives back."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
+"""Title, column names and rows."""
+
+
+def _silent(name: str) -> Callable[[float], None]:  # noqa: ARG001
+    return lambda _: None
+
+
+@dataclass(frozen=True)
+class ExperimentOptions:
+    """How to run an experiment.
+
+    Attributes:
+        data_folder: Where the measured data lie; default: the environment variable
+            `FRAMELETS_DATA`, then `shared/data` beside the current folder's parent.
+        quick: Few images only: shows that it runs, proves nothing.
+        seed: Seed of all randomness.
+        command: The command line, kept with the results.
+        stages: Called with the name of a stage that begins; gives where to report its progress.
+    """
+
+    data_folder: Path | None = None
+    quick: bool = False
+    seed: int = 0
+    command: str = ""
+    stages: Callable[[str], Callable[[float], None]] = _silent
+
+    def find_data(self) -> Path:
+        """Give the folder of measured data.
+
+        Raises:
+            FileNotFoundError: If there is none.
+        """
+        named = self.data_folder or os.environ.get("FRAMELETS_DATA")
+        folder = Path(named) if named else Path("..") / "shared" / "data"
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"there is no folder of measured data {folder}; "
+                "set the environment variable FRAMELETS_DATA to it"
+            )
+        return folder
+
+
+@dataclass(frozen=True)
+class ExperimentOutcome:
+    """What an experiment found.
+
+    Attributes:
+        title: What was done.
+        data: Everything, as plain JSON values.
+        tables: What to show of it.
+        notes: Sentences to show below: what it was measured on, and whether aims were met.
+        files: What was written, by name.
+    """
+
+    title: str
+    data: dict[str, Any]
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+    files: dict[str, Path] = field(default_factory=dict)

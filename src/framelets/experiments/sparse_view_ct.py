@@ -1,0 +1,226 @@
+"""Sparse-view CT of data that no network saw: classical, learned and unrolled reconstruction.
+
+Two data sets: every fifth slice of a head CT, upsampled twice, scanned by simulation with and
+without photon noise (one patient: the spread is that within one patient); and nine measured
+fan-beam scans of acrylic disks, whose reference is filtered back-projection of all 720 views. The
+reference is noisy, and shares its noise with what is made of some of its views.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from framelets.core.run_folder import RunFolder
+from framelets.data import CTMeasurement, head_ct, htc_scans
+from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome
+from framelets.experiments.sparse_view_ct_figure import draw_figure
+from framelets.experiments.sparse_view_ct_table import (
+    Scores,
+    as_csv,
+    as_markdown,
+    budgets,
+    judge,
+    make_tables,
+    summarize,
+)
+from framelets.physics import FanBeamScan, ImageGrid, pixel_average
+from framelets.tasks import SparseViewCT
+
+VIEWS = (30, 60, 90, 120)
+SLICE_STEP = 5
+PHOTONS = 1e5
+FIGURE_VIEWS = 60
+FIGURE_SLICE = 80  # above the eyes
+FIGURE_DISK = "03a"
+CASES = {
+    "head, 1e5 photons": ("head", PHOTONS),
+    "head, noise-free": ("head", None),
+    "disks, measured": ("disks", PHOTONS),
+}
+"""Data set and the noise that the weight of total variation is chosen for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Case:
+    """Scans of one data set with one number of views, and what is held true."""
+
+    names: list[str]
+    measurement: CTMeasurement
+    grid: ImageGrid
+    reference: Float[Tensor, "batch height width"]
+    mask: Tensor
+
+
+def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> ExperimentOutcome:
+    """Reconstruct both data sets by every method, measure, and check the aims.
+
+    Metrics of each image lie in `metrics/`, one file for each case, number of views and method;
+    what lies there already is not computed again.
+
+    Args:
+        folder: Receives `results.json`, `results.csv`, `results.md` and `figure.png`.
+        options: With `quick`, two slices, two disks and two numbers of views.
+
+    Raises:
+        FileNotFoundError: If the measured data are missing.
+    """
+    task = SparseViewCT()
+    data_folder = options.find_data()
+    all_views = VIEWS[:2] if options.quick else VIEWS
+    scores: Scores = {}
+    with folder.lock("reproduce"):
+        for case_name, (data, photons) in CASES.items():
+            for num_views in all_views:
+                case: _Case | None = None
+                for method in task.methods:
+                    report = options.stages(f"{case_name}, {num_views} views, {method}")
+                    slug = f"{case_name}-{num_views}-{method}".replace(", ", "-").replace(" ", "-")
+                    name = f"metrics/{slug}.json"
+                    if not folder.has(name):
+                        if case is None:
+                            case = _load(data, photons, num_views, options, data_folder)
+                        found = _measure(task, case, method, photons, report, folder, slug)
+                        folder.write_json(name, found)
+                    of_views = scores.setdefault(case_name, {}).setdefault(num_views, {})
+                    of_views[method] = folder.read_json(name)
+                    report(1.0)
+        summary = summarize(scores)
+        verdicts = judge(scores)
+        content = {
+            "command": options.command,
+            "data": {
+                "head": f"every {SLICE_STEP}th slice of one head CT (one patient), fan beam",
+                "disks": "Helsinki Tomography Challenge 2022, CC BY 4.0, measured fan beam; "
+                "reference: filtered back-projection of all 720 views",
+            },
+            "quick": options.quick,
+            "budgets": budgets(task),
+            "summary": summary,
+            "verdicts": verdicts,
+            "per_image": scores,
+        }
+        folder.write_json("results.json", content)
+        tables = make_tables(summary, budgets(task))
+        folder.write_text("results.csv", as_csv(summary))
+        folder.write_text("results.md", as_markdown(tables, verdicts, options.command))
+        figure = draw_figure(folder, task.methods, FIGURE_VIEWS)
+    return ExperimentOutcome(
+        "sparse-view CT",
+        content,
+        tables=tables,
+        notes=[
+            "Head: one patient, so the spread is that within one patient. Never trained on.",
+            *verdicts,
+            "Research software, not a medical device.",
+        ],
+        files={
+            "results": folder.file("results.json"),
+            "table": folder.file("results.md"),
+            "figure": figure,
+        },
+    )
+
+
+# Data.
+
+
+def _load(
+    data: str, photons: float | None, num_views: int, options: ExperimentOptions, data_folder: Path
+) -> _Case:
+    if data == "head":
+        return _head(data_folder, photons, num_views, options)
+    return _disks(data_folder, num_views, options)
+
+
+def head_scan(num_views: int) -> FanBeamScan:
+    """Give the fan-beam scan of the head: 384 elements, at the axis as large as its pixels."""
+    angles = 2 * math.pi * torch.arange(num_views, dtype=torch.float64) / num_views
+    return FanBeamScan(
+        angles,
+        num_detectors=384,
+        detector_spacing_mm=1.68,
+        source_to_isocenter_mm=541.0,
+        source_to_detector_mm=949.0,
+    )
+
+
+def _head(
+    data_folder: Path, photons: float | None, num_views: int, options: ExperimentOptions
+) -> _Case:
+    volume = head_ct(data_folder)
+    indices = list(range(0, len(volume.voxels), SLICE_STEP))
+    if options.quick:
+        indices = [FIGURE_SLICE, 20]
+    slices = volume.voxels[indices]
+    fine = torch.nn.functional.interpolate(slices[:, None], scale_factor=2, mode="bicubic")[:, 0]
+    fine = fine.clamp(min=0)
+    spacing = volume.spacing_zyx_mm
+    if spacing is None:
+        raise ValueError("the head CT does not say its pixel spacing")
+    grid = ImageGrid(slices.shape[-2], slices.shape[-1], spacing[-1])
+    generator = torch.Generator().manual_seed(options.seed)
+    measurement = SparseViewCT().simulate(
+        fine, head_scan(num_views), grid.refined(2), photons, generator
+    )
+    names = [f"slice {index}" for index in indices]
+    mask = torch.ones(grid.shape, dtype=torch.bool)
+    return _Case(names, measurement, grid, pixel_average(fine, 2), mask)
+
+
+def _disks(data_folder: Path, num_views: int, options: ExperimentOptions) -> _Case:
+    task = SparseViewCT()
+    scans = dict(htc_scans(data_folder))
+    if options.quick:
+        scans = {name: scans[name] for name in (FIGURE_DISK, "ta")}
+    first = next(iter(scans.values()))
+    sinogram = torch.stack([scan.sinogram for scan in scans.values()])
+    # Elements are averaged in pairs: at the axis they are then nearly as large as the pixels.
+    # Finer ones would only alias noise into filtered back-projection, the reference's too.
+    whole = dataclasses.replace(
+        first,
+        sinogram=sinogram.unflatten(-1, (-1, 2)).mean(dim=-1),
+        detector_spacing_mm=2 * first.detector_spacing_mm,
+    )
+    grid = task.default_grid(whole)
+    reference = task.reconstruct(whole, "fbp", grid)
+    step = len(whole.view_angles) // num_views
+    measurement = dataclasses.replace(
+        whole, sinogram=whole.sinogram[:, ::step], view_angles=whole.view_angles[::step]
+    )
+    mask = grid.pixel_centers_mm().norm(dim=-1) <= grid.width / 2 * grid.pixel_spacing_mm
+    return _Case(list(scans), measurement, grid, reference, mask)
+
+
+# Measuring.
+
+
+def _measure(
+    task: SparseViewCT,
+    case: _Case,
+    method: str,
+    photons: float | None,
+    report: Callable[[float], None],
+    folder: RunFolder,
+    slug: str,
+) -> dict[str, list[float]]:
+    start = time.perf_counter()
+    image = task.reconstruct(
+        case.measurement, method, case.grid, photons_per_ray=photons, progress=report
+    )
+    seconds = time.perf_counter() - start
+    if case.measurement.sinogram.shape[-2] == FIGURE_VIEWS and photons is not None:
+        shown = next(
+            i for i, n in enumerate(case.names) if n in (f"slice {FIGURE_SLICE}", FIGURE_DISK)
+        )
+        folder.write_npz(f"images/{slug}.npz", image=image[shown], reference=case.reference[shown])
+    scores = task.metrics(image, case.reference, case.mask)
+    return {
+        **{name: values.tolist() for name, values in scores.items()},
+        "seconds": [seconds / len(case.names)],
+    }

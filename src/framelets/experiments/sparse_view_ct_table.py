@@ -1,0 +1,174 @@
+"""Tables and verdicts of the sparse-view experiment, from the metrics of each image."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from framelets.experiments.outcome import Table
+from framelets.tasks import SparseViewCT, model_card
+
+Scores = dict[str, dict[int, dict[str, dict[str, list[float]]]]]
+"""Case, number of views, method, metric: one value an image."""
+
+_U_NETS = ("unet", "dual-frame-unet", "tight-frame-unet", "tight-frame-unet-narrow")
+_AIM_DB = 3.0
+_AIM_VIEWS = 60
+_SPREAD = 2.0  # standard errors that a mean difference must exceed to be called one
+
+
+def summarize(scores: Scores) -> list[dict[str, Any]]:
+    """Give mean and standard deviation over the images, one record for each line of the table."""
+    records = []
+    for case, of_case in scores.items():
+        for views, of_views in of_case.items():
+            for method, metrics in of_views.items():
+                record: dict[str, Any] = {"case": case, "views": views, "method": method}
+                record["num_images"] = len(metrics["psnr"])
+                for name in ("psnr", "ssim", "nmse"):
+                    record[name] = fmean(metrics[name])
+                    record[f"{name}_spread"] = stdev(metrics[name])
+                record["seconds"] = metrics["seconds"][0]
+                records.append(record)
+    return records
+
+
+def budgets(task: SparseViewCT) -> dict[str, dict[str, Any]]:
+    """Give what each network cost: parameters, steps, batch, minutes of one core."""
+    found = {}
+    for method in task.networks:
+        card = model_card(f"{task.name}/{method}")
+        found[method] = {
+            "num_parameters": card["num_parameters"],
+            "num_steps": card["num_steps"],
+            "batch_size": card["config"]["batch_size"],
+            "core_minutes": card["core_seconds"] / 60,
+        }
+    return found
+
+
+def judge(scores: Scores) -> list[str]:
+    """Say of each aim whether it was met, with the numbers that decide it."""
+    return [*_above_fbp(scores), _unrolled_above_tv(scores), *_order_of_poolings(scores)]
+
+
+def _above_fbp(scores: Scores) -> list[str]:
+    verdicts = []
+    for case, of_case in scores.items():
+        gains = {m: fmean(_gain(of_case[_AIM_VIEWS], m, "fbp")) for m in _U_NETS}
+        worst = min(gains, key=lambda m: gains[m])
+        met = "met" if gains[worst] >= _AIM_DB else "missed"
+        verdicts.append(
+            f"Aim {met} ({case}): every U-Net at least {_AIM_DB:g} dB above FBP at {_AIM_VIEWS} "
+            f"views; the least gain is {gains[worst]:+.2f} dB ({worst})."
+        )
+    return verdicts
+
+
+def _unrolled_above_tv(scores: Scores) -> str:
+    case = next(name for name in scores if name.startswith("head") and "photons" in name)
+    gains = {v: fmean(_gain(of_views, "unrolled", "tv")) for v, of_views in scores[case].items()}
+    met = "met" if min(gains.values()) > 0 else "missed"
+    listed = ", ".join(f"{gain:+.2f} dB at {views}" for views, gain in gains.items())
+    return f"Aim {met} ({case}): the unrolled network above tuned TV; {listed} views."
+
+
+def _order_of_poolings(scores: Scores) -> list[str]:
+    verdicts = []
+    for case, of_case in scores.items():
+        words = []
+        for better in _U_NETS[1:]:
+            gains = [
+                gain for of_views in of_case.values() for gain in _image_gains(of_views, better)
+            ]
+            # Views of one image are not independent: average them first, then count images.
+            num_images = len(gains) // len(of_case)
+            per_image = [fmean(gains[i::num_images]) for i in range(num_images)]
+            mean, error = fmean(per_image), stdev(per_image) / math.sqrt(num_images)
+            clear = abs(mean) > _SPREAD * error
+            words.append(
+                f"{better} {mean:+.2f} ± {error:.2f} dB"
+                + ("" if clear else " (no clear difference)")
+            )
+        verdicts.append(f"Against the plain U-Net, {case}, all views: {'; '.join(words)}.")
+    return verdicts
+
+
+def _image_gains(of_views: dict[str, dict[str, list[float]]], method: str) -> list[float]:
+    return _gain(of_views, method, "unet")
+
+
+def _gain(of_views: dict[str, dict[str, list[float]]], method: str, over: str) -> list[float]:
+    pairs = zip(of_views[method]["psnr"], of_views[over]["psnr"], strict=True)
+    return [one - other for one, other in pairs]
+
+
+def make_tables(
+    summary: Sequence[dict[str, Any]], budget: dict[str, dict[str, Any]]
+) -> list[Table]:
+    """Lay out one table a case, with views in columns of PSNR, and one of the budgets."""
+    tables: list[Table] = []
+    cases = list(dict.fromkeys(record["case"] for record in summary))
+    for case in cases:
+        records = [record for record in summary if record["case"] == case]
+        views = sorted({record["views"] for record in records})
+        methods = list(dict.fromkeys(record["method"] for record in records))
+        columns = ["method", *(f"{v} views" for v in views), "SSIM", "NMSE", "s / image"]
+        shown = _AIM_VIEWS if _AIM_VIEWS in views else views[-1]
+        rows = []
+        for method in methods:
+            own = {r["views"]: r for r in records if r["method"] == method}
+            at = own[shown]
+            psnrs = [f"{own[v]['psnr']:.2f} ± {own[v]['psnr_spread']:.2f}" for v in views]
+            rows.append(
+                [method, *psnrs, f"{at['ssim']:.4f}", f"{at['nmse']:.2e}", f"{at['seconds']:.2g}"]
+            )
+        count = records[0]["num_images"]
+        title = (
+            f"{case}: PSNR in dB, mean ± spread over {count} images; SSIM, NMSE and time at "
+            f"{shown} views"
+        )
+        tables.append((title, columns, rows))
+    rows = [
+        [
+            method,
+            f"{entry['num_parameters']:,}",
+            entry["num_steps"],
+            entry["batch_size"],
+            f"{entry['core_minutes']:.1f}",
+        ]
+        for method, entry in budget.items()
+    ]
+    tables.append(
+        (
+            "Training budgets",
+            ["network", "parameters", "steps", "images a step", "core minutes"],
+            rows,
+        )
+    )
+    return tables
+
+
+def as_csv(summary: Sequence[dict[str, Any]]) -> str:
+    """Write the summary as CSV text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(summary[0]))
+    writer.writeheader()
+    writer.writerows(
+        {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in record.items()}
+        for record in summary
+    )
+    return text.getvalue()
+
+
+def as_markdown(tables: Sequence[Table], verdicts: Sequence[str], command: str) -> str:
+    """Write tables and verdicts as Markdown, with the command that made them."""
+    lines = [f"Made by `{command}`." if command else "", ""]
+    for title, columns, rows in tables:
+        lines += [title, "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
+        lines.append("")
+    lines += [f"- {verdict}" for verdict in verdicts]
+    return "\n".join(lines).strip() + "\n"

@@ -1,0 +1,17 @@
+"""Tasks: data, physics, networks, loss and baselines of one problem, and their shipped weights."""
+
+from framelets.tasks.plan import TASKS, TrainingPlan, load_plan, load_shipped
+from framelets.tasks.shipped import SHIPPED_WEIGHTS, model_card
+from framelets.tasks.sparse_view_ct import NetworkProblem, SparseViewCT, SparseViewCTConfig
+
+__all__ = [
+    "SHIPPED_WEIGHTS",
+    "TASKS",
+    "NetworkProblem",
+    "SparseViewCT",
+    "SparseViewCTConfig",
+    "TrainingPlan",
+    "load_plan",
+    "load_shipped",
+    "model_card",
+]

@@ -1,0 +1,146 @@
+"""The sparse-view experiment: its data, its arithmetic, its verdicts, and what it writes."""
+
+import csv
+import io
+
+import pytest
+import torch
+
+from framelets.core.run_folder import RunFolder
+from framelets.experiments import EXPERIMENTS, ExperimentOptions
+from framelets.experiments import sparse_view_ct as experiment
+from framelets.experiments.sparse_view_ct_figure import draw_figure
+from framelets.experiments.sparse_view_ct_table import (
+    as_csv,
+    as_markdown,
+    judge,
+    make_tables,
+    summarize,
+)
+from framelets.solvers import FilteredBackProjection
+from framelets.tasks import SparseViewCT
+from framelets.tasks.ct_simulation import scan_of
+from framelets.testing import real_data_folder
+
+PSNR = {
+    "fbp": 25.0,
+    "tv": 34.0,
+    "unet": 30.0,
+    "dual-frame-unet": 30.02,
+    "tight-frame-unet": 31.0,
+    "tight-frame-unet-narrow": 30.5,
+    "unrolled": 36.0,
+}
+
+
+def make_scores(**changes):
+    """Invent metrics of three images: a spread shared by all methods, and a little of their own."""
+    psnr = PSNR | {name.replace("_", "-"): value for name, value in changes.items()}
+
+    def metrics(value, own):
+        values = [value - 1 + own, value, value + 1 - own]
+        return {"psnr": values, "ssim": [0.9] * 3, "nmse": [1e-2] * 3, "seconds": [0.5]}
+
+    cases = ("head, 1e5 photons", "disks, measured")
+    return {
+        case: {
+            views: {m: metrics(v, 0.03 * i) for i, (m, v) in enumerate(psnr.items())}
+            for views in (30, 60)
+        }
+        for case in cases
+    }
+
+
+def test_summary_gives_mean_and_spread():
+    records = summarize(make_scores())
+    record = next(r for r in records if r["method"] == "fbp" and r["views"] == 60)
+
+    assert len(records) == 2 * 2 * 7
+    assert record["psnr"] == pytest.approx(25.0)
+    assert record["psnr_spread"] == pytest.approx(1.0)
+    assert record["num_images"] == 3
+
+
+def test_verdicts_when_aims_are_met_and_missed():
+    met = judge(make_scores())
+    missed = judge(make_scores(unet=27.5, unrolled=33.9))
+
+    assert met[0].startswith("Aim met (head, 1e5 photons): every U-Net at least 3 dB")
+    assert "+5.00 dB (unet)" in met[0]
+    assert any(v.startswith("Aim met") and "unrolled" in v and "+2.00 dB at 60" in v for v in met)
+    assert missed[0].startswith("Aim missed")
+    assert any(v.startswith("Aim missed") and "-0.10 dB" in v for v in missed)
+
+
+def test_order_of_poolings_names_unclear_differences():
+    verdict = next(v for v in judge(make_scores()) if v.startswith("Against the plain U-Net"))
+
+    assert "tight-frame-unet +1.00 ±" in verdict
+    assert "dual-frame-unet +0.02 ± 0.02 dB (no clear difference)" in verdict
+
+
+def test_tables_hold_what_was_measured():
+    summary = summarize(make_scores())
+    budget = {
+        "unet": {
+            "num_parameters": 1234,
+            "num_steps": 10,
+            "batch_size": 8,
+            "core_minutes": 5.0,
+        }
+    }
+    tables = make_tables(summary, budget)
+    text = as_markdown(tables, ["Aim met."], "framelets reproduce sparse-view-ct")
+    rows = list(csv.DictReader(io.StringIO(as_csv(summary))))
+
+    assert "head, 1e5 photons" in tables[0][0]
+    assert list(tables[0][2][0]) == [
+        "fbp", "25.00 ± 1.00", "25.00 ± 1.00", "0.9000", "1.00e-02", "0.5",
+    ]  # fmt: skip
+    assert "| unet | 1,234 | 10 | 8 | 5.0 |" in text
+    assert text.startswith("Made by `framelets reproduce sparse-view-ct`.")
+    assert float(rows[0]["psnr"]) == 25.0
+
+
+def test_figure_is_drawn_from_the_folder_alone(tmp_path):
+    folder = RunFolder(tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    for slug in ("head-1e5-photons", "disks-measured"):
+        for method in ("fbp", "unet"):
+            image = 0.02 * torch.rand(16, 16, generator=generator)
+            folder.write_npz(f"images/{slug}-60-{method}.npz", image=image, reference=image / 2)
+
+    path = draw_figure(folder, ("fbp", "unet"), 60)
+
+    assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_experiment_has_a_name():
+    assert set(EXPERIMENTS) == {"sparse-view-ct", "tv-weights"}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("data", ["head", "disks"])
+def test_measured_data_reconstruct(data):
+    # The conventions of scan, grid and reference agree: half a pixel or a mirror would show here.
+    options = ExperimentOptions(quick=True)
+    case = experiment._load(data, 1e5, 120, options, real_data_folder())
+
+    fbp = FilteredBackProjection(scan_of(case.measurement), case.grid)(case.measurement.sinogram)
+    mirrored = fbp.flip(-1)
+    scores = SparseViewCT().metrics(fbp, case.reference, case.mask)
+    wrong = SparseViewCT().metrics(mirrored, case.reference, case.mask)
+
+    assert case.measurement.sinogram.shape[:2] == (2, 120)
+    assert float(scores["psnr"].min()) > 24
+    assert float((scores["psnr"] - wrong["psnr"]).min()) > 3
+
+
+def test_experiment_refuses_missing_data(tmp_path, monkeypatch):
+    monkeypatch.delenv("FRAMELETS_DATA", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    with pytest.raises(FileNotFoundError, match="FRAMELETS_DATA"):
+        EXPERIMENTS["sparse-view-ct"](RunFolder(tmp_path / "run"), ExperimentOptions())
