@@ -1,0 +1,42 @@
+"""Run an experiment of the theory by its name."""
+
+from pathlib import Path
+
+from framelets.commands.result import Result
+from framelets.commands.stages import Stages, silent
+from framelets.core import RunFolder, choose
+from framelets.experiments import EXPERIMENTS, ExperimentOptions
+
+
+def reproduce(
+    name: str,
+    run: Path,
+    *,
+    data_folder: Path | None = None,
+    quick: bool = False,
+    seed: int = 0,
+    command: str = "",
+    stages: Stages = silent,
+) -> Result:
+    """Run an experiment; what its run folder holds already is not computed again.
+
+    Args:
+        name: One of `framelets.experiments.EXPERIMENTS`.
+        run: Run folder.
+        data_folder: Where the measured data lie; `FRAMELETS_DATA` by default.
+        quick: Few images only.
+        seed: Seed of all randomness.
+        command: The command line, kept with the results.
+        stages: Told how far it is.
+
+    Raises:
+        ValueError: If there is no such experiment.
+        OSError: If data are missing or the folder cannot be written.
+    """
+    experiment = choose("experiment", name, EXPERIMENTS)
+    folder = RunFolder(run)
+    options = ExperimentOptions(data_folder, quick, seed, command, stages)
+    outcome = experiment(folder, options)
+    with folder.lock("reproduce"):
+        folder.write_run_json(command, seed, stage="reproduce")
+    return Result(outcome.title, outcome.data, outcome.tables, outcome.notes, dict(outcome.files))
