@@ -124,6 +124,9 @@ def test_single_precision_follows_double():
 
     assert image.dtype == torch.float32
     torch.testing.assert_close(image, fbp(sinogram).float(), rtol=0, atol=1e-5)
+    half = fbp(sinogram.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), image, rtol=0, atol=0.1)
 
 
 @pytest.mark.real_data

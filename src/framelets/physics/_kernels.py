@@ -2,7 +2,8 @@
 
 Every kernel is serial and releases the GIL; `_threads` splits its first axis over threads of our
 own. numba's own parallel layers kill forked workers or abort when two threads call them. Arrays
-have the batch last, so that one weight serves every image of a batch.
+have the batch last, so that one weight serves every image of a batch; the loops over it are
+written out, as a call that passes arrays costs several times its own sum.
 
 A ray is (start, slope, length, main): it crosses line i of the main axis (rows if main is 0,
 columns if 1) at position start + slope i of the other axis, and spends `length` mm between lines.
@@ -97,36 +98,12 @@ def joseph_fill(
 
 
 @_compile
-def _add(target: Array, t: int, weight: float, source: Array, s: int) -> None:
-    # Add a row of `source` to one of `target`, over the batch.
-    factor = target.dtype.type(weight)
-    if target.shape[1] == 1:
-        target[t, 0] += factor * source[s, 0]
-    else:
-        for b in range(target.shape[1]):
-            target[t, b] += factor * source[s, b]
-
-
-@_compile
-def _add_pair(
-    target: Array, t: int, one: float, other: float, source: Array, s: int, step: int
-) -> None:
-    # Add two rows of `source`, `step` apart, to one of `target`, over the batch.
-    first, second = target.dtype.type(one), target.dtype.type(other)
-    if target.shape[1] == 1:
-        target[t, 0] += first * source[s, 0] + second * source[s + step, 0]
-    else:
-        for b in range(target.shape[1]):
-            target[t, b] += first * source[s, b] + second * source[s + step, b]
-
-
-@_compile
 def joseph_forward(
     first: int, last: int, rays: Array, height: int, width: int, image: Array, line: Array
 ) -> None:
     """Integrate the image along every ray."""
+    num_batch, as_pixel = image.shape[1], image.dtype.type
     line[first:last] = 0.0
-    alone = image.shape[1] == 1
     for r in range(first, last):
         start, slope, length = rays[r, 0], rays[r, 1], rays[r, 2]
         num_lines, size, along, across = _strides(rays[r, 3], height, width)
@@ -137,16 +114,19 @@ def joseph_forward(
             j = int(np.floor(position))
             fraction = position - j
             pixel = i * along + j * across
-            one, other = (1.0 - fraction) * length, fraction * length
+            one, other = as_pixel((1.0 - fraction) * length), as_pixel(fraction * length)
             if j >= 0 and j + 1 < size:
-                if alone:
+                if num_batch == 1:
                     total += one * image[pixel, 0] + other * image[pixel + across, 0]
                 else:
-                    _add_pair(line, r, one, other, image, pixel, across)
+                    for b in range(num_batch):
+                        line[r, b] += one * image[pixel, b] + other * image[pixel + across, b]
             elif 0 <= j < size:
-                _add(line, r, one, image, pixel)
+                for b in range(num_batch):
+                    line[r, b] += one * image[pixel, b]
             elif 0 <= j + 1 < size:
-                _add(line, r, other, image, pixel + across)
+                for b in range(num_batch):
+                    line[r, b] += other * image[pixel + across, b]
         line[r, 0] += total
 
 
@@ -155,6 +135,7 @@ def joseph_adjoint(
     first: int, last: int, rays: Array, height: int, width: int, line: Array, image: Array
 ) -> None:
     """Add every ray's value to its pixels; each thread needs an image of its own."""
+    num_batch, as_pixel = image.shape[1], image.dtype.type
     for r in range(first, last):
         start, slope, length = rays[r, 0], rays[r, 1], rays[r, 2]
         num_lines, size, along, across = _strides(rays[r, 3], height, width)
@@ -165,9 +146,13 @@ def joseph_adjoint(
             fraction = position - j
             pixel = i * along + j * across
             if 0 <= j < size:
-                _add(image, pixel, (1.0 - fraction) * length, line, r)
+                weight = as_pixel((1.0 - fraction) * length)
+                for b in range(num_batch):
+                    image[pixel, b] += weight * line[r, b]
             if 0 <= j + 1 < size:
-                _add(image, pixel + across, fraction * length, line, r)
+                weight = as_pixel(fraction * length)
+                for b in range(num_batch):
+                    image[pixel + across, b] += weight * line[r, b]
 
 
 @_compile
@@ -249,6 +234,7 @@ def pixel_forward(
     image: Array,
 ) -> None:
     """Sum over the views what the detector shows where each pixel of rows first to last falls."""
+    num_batch, as_pixel = image.shape[1], image.dtype.type
     image[first * width : last * width] = 0.0
     for row in range(first, last):
         for v in range(len(matrices)):
@@ -256,12 +242,18 @@ def pixel_forward(
             for column in range(width):
                 j, one, other = _detector_position(matrix, row, column, power, num_detectors)
                 pixel, element = row * width + column, v * num_detectors + j
+                one, other = as_pixel(one), as_pixel(other)
                 if j >= 0 and j + 1 < num_detectors:
-                    _add_pair(image, pixel, one, other, sinogram, element, 1)
+                    for b in range(num_batch):
+                        image[pixel, b] += (
+                            one * sinogram[element, b] + other * sinogram[element + 1, b]
+                        )
                 elif 0 <= j < num_detectors:
-                    _add(image, pixel, one, sinogram, element)
+                    for b in range(num_batch):
+                        image[pixel, b] += one * sinogram[element, b]
                 elif 0 <= j + 1 < num_detectors:
-                    _add(image, pixel, other, sinogram, element + 1)
+                    for b in range(num_batch):
+                        image[pixel, b] += other * sinogram[element + 1, b]
 
 
 @_compile
@@ -276,6 +268,7 @@ def pixel_adjoint(
     sinogram: Array,
 ) -> None:
     """Add every pixel to the detector elements of views first to last that it projects between."""
+    num_batch, as_pixel = image.shape[1], image.dtype.type
     sinogram[first * num_detectors : last * num_detectors] = 0.0
     for v in range(first, last):
         matrix = matrices[v]
@@ -283,10 +276,13 @@ def pixel_adjoint(
             for column in range(width):
                 j, one, other = _detector_position(matrix, row, column, power, num_detectors)
                 pixel, element = row * width + column, v * num_detectors + j
+                one, other = as_pixel(one), as_pixel(other)
                 if 0 <= j < num_detectors:
-                    _add(sinogram, element, one, image, pixel)
+                    for b in range(num_batch):
+                        sinogram[element, b] += one * image[pixel, b]
                 if 0 <= j + 1 < num_detectors:
-                    _add(sinogram, element + 1, other, image, pixel)
+                    for b in range(num_batch):
+                        sinogram[element + 1, b] += other * image[pixel, b]
 
 
 @_compile

@@ -6,9 +6,10 @@ The page shows what the folder has and leaves out the rest. It reads:
 - `reconstruction.npz`: `measurement` (view, detector), `reference` and one array a method, all
   optional; `metadata`, JSON text, with `data`, `unit`, `window` [low, high], `medical`,
   `measurement` (what was acquired, in words), `reference` (what is held true, in words), `note`
-  (what a reader of the metrics must know) and `methods`, a table from method to its `label`, whose order is that of the page.
+  (what a reader of the metrics must know) and `methods`, a table from method to its `label`, whose
+  order is that of the page.
 - `metrics.json`: `rows`, a table from method to numbers, and `baseline`, one of the methods.
-- `geometry.json` and `geometry.npz`: `framelets.commands.explain` writes and describes them.
+- `geometry.json` and `geometry.npz`: `framelets.commands.explanation` writes and describes them.
 - `log.csv`: the training log.
 """
 

@@ -23,12 +23,13 @@ class FilteredBackProjection(LinearOperator):
 
     Parallel beam:  f(x) = sum over views of step (g * h)(u(x)).
     Fan beam:       f(x) = sum over views of step U^-2 ((share w g) * h)(u(x)),
-                    w(u) = R / sqrt(R^2 + u^2) (1 + t u / R^2),
 
-    with u on the detector shrunk to the axis, R the distance from source to axis, U the depth of x
-    over R, t the scan's axis offset, h the ramp filter, and steps and shares from `ray_weights`.
-    Line integrals of attenuation in 1/mm come back in 1/mm. The adjoint is exact and both
-    directions are differentiable.
+    with w(u) = R / sqrt(R^2 + u^2) (1 + t u / R^2), u on the detector shrunk to the axis, R the
+    distance from source to axis, U the depth of x over R, t the scan's axis offset, h the ramp
+    filter, and steps and shares from `ray_weights`.
+    Line integrals of attenuation in 1/mm come back in 1/mm. The detector must see all of the object
+    in every view: truncated sides, as of a half-fan scan, are taken as empty. The adjoint is exact
+    and both directions are differentiable.
 
     Example:
         >>> from framelets.physics import ImageGrid, ParallelBeamScan
@@ -122,8 +123,7 @@ class FilteredBackProjection(LinearOperator):
 
     def _filter(self, sinogram: Tensor) -> Tensor:
         # Zero padding, a real even response and cropping: this is its own adjoint.
-        spectrum = torch.fft.rfft(sinogram, n=self._num_samples)
-        filtered: Tensor = torch.fft.irfft(
-            spectrum * self.response.to(sinogram), n=self._num_samples
-        )
-        return filtered[..., : self.scan.num_detectors]
+        precise = sinogram.to(torch.promote_types(sinogram.dtype, torch.float32))
+        spectrum = torch.fft.rfft(precise, n=self._num_samples) * self.response.to(precise)
+        filtered: Tensor = torch.fft.irfft(spectrum, n=self._num_samples)
+        return filtered[..., : self.scan.num_detectors].to(sinogram.dtype)

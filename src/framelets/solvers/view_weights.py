@@ -29,7 +29,9 @@ def ray_weights(scan: Scan) -> Float[Tensor, "view detector"]:
     half of that modulo 2 pi. Fan beam in less: the step times Parker's weights, if the arc is pi
     plus the fan or more; if it is less, every ray counts by how often its line was measured, and
     the lines that were not are missing. Views may be in any order and unevenly spaced. A step over
-    four times the median counts as a range without views, which nobody stands for.
+    four times the median counts as a range without views, which nobody stands for. The shares of a
+    short scan are those of a rotation axis on the central ray; an axis offset of a few detector
+    elements changes them little.
 
     Args:
         scan: Source and detector.

@@ -204,10 +204,10 @@ def draw_scan(config: SimulationConfig, grid: ImageGrid, generator: torch.Genera
         share: float = next(numbers)
         return low + (high - low) * share
 
-    parallel = uniform(0, 1) < 0.4
-    num_views = round(config.min_views * (config.max_views / config.min_views) ** uniform(0, 1))
-    turn = math.pi if parallel and uniform(0, 1) < 0.5 else 2 * math.pi
-    first = uniform(0, 2 * math.pi)
+    parallel = uniform(0.0, 1.0) < 0.4
+    num_views = round(config.min_views * (config.max_views / config.min_views) ** uniform(0.0, 1.0))
+    turn = math.pi if parallel and uniform(0.0, 1.0) < 0.5 else 2 * math.pi
+    first = uniform(0.0, 2 * math.pi)
     angles = first + turn * torch.arange(num_views, dtype=torch.float64) / num_views
     radius = grid.width / 2 * grid.pixel_spacing_mm
     pitch = uniform(0.45, 1.2) * grid.pixel_spacing_mm  # at the rotation axis
