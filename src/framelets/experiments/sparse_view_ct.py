@@ -103,7 +103,6 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
             "budgets": budgets(task),
             "summary": summary,
             "verdicts": verdicts,
-            "per_image": scores,
         }
         folder.write_json("results.json", content)
         tables = make_tables(summary, budgets(task))
@@ -218,7 +217,12 @@ def _measure(
         shown = next(
             i for i, n in enumerate(case.names) if n in (f"slice {FIGURE_SLICE}", FIGURE_DISK)
         )
-        folder.write_npz(f"images/{slug}.npz", image=image[shown], reference=case.reference[shown])
+        folder.write_npz(
+            f"images/{slug}.npz",
+            image=image[shown],
+            reference=case.reference[shown],
+            mask=case.mask,
+        )
     scores = task.metrics(image, case.reference, case.mask)
     return {
         **{name: values.tolist() for name, values in scores.items()},

@@ -40,9 +40,12 @@ def draw_figure(folder: RunFolder, methods: Sequence[str], num_views: int) -> Pa
         lower[0].set_visible(False)
         for column, method in enumerate(methods, start=1):
             image = arrays[method]["image"]
-            made_error = float(np.sqrt(np.mean((image - reference) ** 2)))
+            mask = arrays[method]["mask"]
+            difference = np.where(mask, image - reference, 0.0)
+            root_mean_square = float(np.sqrt(np.mean(difference[mask] ** 2)))
             _show(upper[column], image, low, high, method)
-            _show(lower[column], image - reference, -error, error, f"RMSE {made_error:.2g} /mm")
+            title_below = f"RMSE {root_mean_square:.2g} /mm"
+            _show(lower[column], difference, -error, error, title_below)
         lower[1].set_ylabel(f"error, -{error:.2g} to {error:.2g} /mm", fontsize=7)
     path = folder.file("figure.png")
     write_atomically(path, lambda stream: figure.savefig(stream, format="png", dpi=110))

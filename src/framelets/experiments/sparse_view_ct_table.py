@@ -70,9 +70,10 @@ def _above_fbp(scores: Scores) -> list[str]:
 def _unrolled_above_tv(scores: Scores) -> str:
     case = next(name for name in scores if name.startswith("head") and "photons" in name)
     gains = {v: fmean(_gain(of_views, "unrolled", "tv")) for v, of_views in scores[case].items()}
-    met = "met" if min(gains.values()) > 0 else "missed"
+    missed = [str(views) for views, gain in gains.items() if gain <= 0]
+    word = "met" if not missed else f"missed at {' and '.join(missed)} views"
     listed = ", ".join(f"{gain:+.2f} dB at {views}" for views, gain in gains.items())
-    return f"Aim {met} ({case}): the unrolled network above tuned TV; {listed} views."
+    return f"Aim {word} ({case}): the unrolled network above tuned TV; {listed} views."
 
 
 def _order_of_poolings(scores: Scores) -> list[str]:

@@ -9,7 +9,7 @@ def number(value: float | None, digits: int = 3) -> Markup:
     """Format a number for a reader: 3 digits, powers of ten written out.
 
     Example:
-        >>> str(number(0.00002)), str(number(1.3333)), str(number(123456, 6))
+        >>> str(number(0.00002)), str(number(1.3333)), str(number(123456.0, 6))
         ('2 &times; 10<sup>&minus;5</sup>', '1.33', '123456')
     """
     if value is None or not math.isfinite(value):

@@ -134,9 +134,8 @@ class SparseViewCT:
 
     def __init__(self, config: SparseViewCTConfig | None = None) -> None:
         """Simulate nothing yet."""
-        self.config = config or SparseViewCTConfig()
-        simulation, config = self.config.simulation, self.config
-        self._scans = TrainingScans(simulation, config.pool_size, config.steps_per_scan)
+        self.config = config = config or SparseViewCTConfig()
+        self._scans = TrainingScans(config.simulation, config.pool_size, config.steps_per_scan)
         self._validation: list[SimulatedScan] = []
         self._trained: dict[str, nn.Module] = {}
 
@@ -192,12 +191,14 @@ class SparseViewCT:
             filtered back-projection as "fbp_psnr", all in dB.
         """
         network.eval()
+        device = next(network.parameters()).device
+        unrolled = isinstance(network, UnrolledNetwork)
         made, simple = {}, []
         for views, scan in zip(VALIDATION_VIEWS, self.validation_scans(), strict=True):
             peak = scan.reference.amax((-2, -1))
-            unrolled = isinstance(network, UnrolledNetwork)
             batch = scan.batch() if unrolled else {"fbp": scan.fbp.unsqueeze(1)}
-            reconstruction = _apply(network, batch)[:, 0]
+            moved = {name: part.to(device) for name, part in batch.items()}
+            reconstruction = _apply(network, moved)[:, 0].cpu()
             made[f"psnr_{views}"] = float(psnr(reconstruction, scan.reference, peak).mean())
             simple.append(float(psnr(scan.fbp, scan.reference, peak).mean()))
         mean = sum(made.values()) / len(made)

@@ -117,6 +117,7 @@ def train(
             torch.set_rng_state(state["random_state"])
             step, figures = state["step"], state["figures"]
             seconds, core_seconds = state["seconds"], state["core_seconds"]
+        show(step, torch.tensor(float("nan")), figures)
         write_log = exits.enter_context(_log(folder, step, fabric.is_global_zero))
         sitting, core_sitting = time.perf_counter() - seconds, time.process_time() - core_seconds
 
