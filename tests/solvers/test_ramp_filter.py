@@ -56,3 +56,14 @@ def test_ramp_refuses():
         ramp_response(64, 1.0, "ramlak")
     with pytest.raises(ValueError, match="cutoff must be in"):
         ramp_response(64, 1.0, cutoff=0.0)
+
+
+@pytest.mark.parametrize("num_samples", [726, 729, 735, 1025])
+def test_response_of_any_length_equals_the_sum_over_the_kernel(num_samples):
+    # Lengths at which a frequency grid is not exactly whole once made the kernel a lone peak.
+    n = [k if k < (num_samples + 1) // 2 else k - num_samples for k in range(num_samples)]
+    kernel = [1 / 4 if k == 0 else -1 / (math.pi * k) ** 2 if k % 2 else 0.0 for k in n]
+
+    expected = torch.fft.rfft(torch.tensor(kernel, dtype=torch.float64)).real
+
+    torch.testing.assert_close(ramp_response(num_samples, 1.0), expected)

@@ -13,6 +13,8 @@ from torch import Tensor
 from framelets.geometry._recording import Call
 from framelets.geometry._steps import (
     Addition,
+    BlockCopy,
+    BlockMean,
     Concatenation,
     Convolution,
     Derivative,
@@ -276,12 +278,33 @@ def _special_step(call: Call, inputs: list[Tensor]) -> Step | None:
         if u is inputs[0] and v is inputs[1] and u.shape == v.shape == call.result.shape:
             same = u.dtype == v.dtype == call.result.dtype
             return Addition(float(alpha if call.name == "add" else -alpha)) if same else None
+    if call.name in ("avg_pool2d", "upsample_nearest2d"):
+        return _block_step(call)
     if call.name == "cat" and len(inputs) == len(call.args[0]):
         axis = call.args[1] if len(call.args) > 1 else call.kwargs.get("dim", 0)
         axis = axis % call.result.ndim
         if all(t.ndim == call.result.ndim and t.dtype == call.result.dtype for t in inputs):
             return Concatenation([value.shape[axis] for value in inputs], axis)
     return None
+
+
+def _block_step(call: Call) -> Step | None:
+    """Return the step of a pooling or an upsampling whose blocks do not overlap."""
+    before, after = tuple(call.args[0].shape), tuple(call.result.shape)
+    fine, coarse = (before, after) if call.name == "avg_pool2d" else (after, before)
+    if len(fine) != 4 or any(n % m for n, m in zip(fine[2:], coarse[2:], strict=True)):
+        return None
+    block = (fine[2] // coarse[2], fine[3] // coarse[3])
+    if call.name == "upsample_nearest2d":
+        scales = [scale for scale in call.args[2:4] if scale is not None]
+        exact = not scales or scales == [float(n) for n in block]
+        return BlockCopy(after, block) if exact else None
+    kernel, *options = call.args[1:]
+    defaults: list[Any] = [[], [0, 0], False, True, None]
+    stride, padding, ceil, _, divisor = options + defaults[len(options) :]
+    sizes = [list(v) * (2 // len(v)) for v in (kernel, stride or kernel, padding)]
+    plain = sizes == [list(block), list(block), [0, 0]] and not ceil
+    return BlockMean(before, block, divisor or block[0] * block[1]) if plain else None
 
 
 def _without_constants(call: Call, value: Any) -> tuple[Any, bool]:  # noqa: ANN401

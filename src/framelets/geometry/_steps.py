@@ -211,6 +211,46 @@ class Addition(Step):
         return cotangent, cotangent if self._alpha == 1 else cotangent * self._alpha
 
 
+class BlockMean(Step):
+    """Sums over blocks of pixels without overlap, over a divisor: 2-D average pooling."""
+
+    allocates = True
+    adjoint_allocates = True
+
+    def __init__(self, shape: tuple[int, ...], block: tuple[int, int], divisor: int) -> None:
+        self._size = list(shape[2:])
+        self._block = list(block)
+        self._divisor = divisor
+
+    def forward(self, *values: Tensor) -> Tensor:
+        options = ([0, 0], False, True, self._divisor)
+        result: Tensor = aten.avg_pool2d(values[0], self._block, self._block, *options)
+        return result
+
+    def adjoint(self, cotangent: Tensor) -> tuple[Tensor, ...]:
+        spread = aten.upsample_nearest2d(cotangent, self._size)
+        return (spread.mul_(1 / self._divisor),)
+
+
+class BlockCopy(Step):
+    """Every pixel copied to a block: nearest-neighbor upsampling by whole factors."""
+
+    allocates = True
+    adjoint_allocates = True
+
+    def __init__(self, output_shape: tuple[int, ...], block: tuple[int, int]) -> None:
+        self._size = list(output_shape[2:])
+        self._block = list(block)
+
+    def forward(self, *values: Tensor) -> Tensor:
+        result: Tensor = aten.upsample_nearest2d(values[0], self._size)
+        return result
+
+    def adjoint(self, cotangent: Tensor) -> tuple[Tensor, ...]:
+        options = ([0, 0], False, True, 1)  # a divisor of one: sums, not means
+        return (aten.avg_pool2d(cotangent, self._block, self._block, *options),)
+
+
 class Concatenation(Step):
     """Nodes side by side along one axis."""
 

@@ -47,7 +47,8 @@ def ramp_response(
     window = choose("filter_name", filter_name, FILTERS)
     if not 0 < cutoff <= 1:
         raise ValueError(f"cutoff must be in (0, 1] of the highest frequency, got {cutoff}")
-    n = torch.fft.fftfreq(num_samples, d=1 / num_samples, dtype=torch.float64)
+    n = torch.arange(num_samples, dtype=torch.float64)
+    n = torch.where(n < (num_samples + 1) // 2, n, n - num_samples)  # in the order of the FFT
     kernel = torch.where(n % 2 == 1, -1 / (math.pi * n * spacing_mm) ** 2, 0.0)
     kernel[0] = 1 / (4 * spacing_mm**2)
     nu = 2 * torch.fft.rfftfreq(num_samples, dtype=torch.float64) / cutoff
