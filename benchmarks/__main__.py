@@ -34,18 +34,22 @@ def main() -> None:
         parser.error(f"SECTION must be one of {', '.join(SECTIONS)}, got {', '.join(unknown)}")
     os.environ |= {"OMP_NUM_THREADS": str(NUM_THREADS), "NUMBA_NUM_THREADS": str(NUM_THREADS)}
 
+    machine = f"{platform.machine()}, {NUM_THREADS} threads of {os.cpu_count()} cores"
+    options.json.parent.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = []
     for name in options.sections or SECTIONS:
         for measure in SECTIONS[name]:
             Console(stderr=True).print(f"measuring {name} ...")
             rows += measure()
-    machine = f"{platform.machine()}, {NUM_THREADS} threads of {os.cpu_count()} cores"
+            _write(options.json, rows, machine)  # what was measured stays if a later part fails
     _print_table(rows, f"{machine}, torch {version('torch')}")
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    result = {"machine": machine, "torch": version("torch"), "rows": [asdict(row) for row in rows]}
-    options.json.write_text(json.dumps(result, indent=1) + "\n")
-    options.json.with_suffix(".md").write_text(_markdown(rows, machine))
     print(f"written to {options.json} and beside it as .md")
+
+
+def _write(path: Path, rows: list[Row], machine: str) -> None:
+    result = {"machine": machine, "torch": version("torch"), "rows": [asdict(row) for row in rows]}
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    path.with_suffix(".md").write_text(_markdown(rows, machine))
 
 
 def _print_table(rows: list[Row], title: str) -> None:
