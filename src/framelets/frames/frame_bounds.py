@@ -40,9 +40,9 @@ def frame_bounds(
 
     Up to `max_dense` unknowns the frame operator is written as a dense matrix and all its
     eigenvalues are found. Beyond, Lanczos finds both ends: `upper` as |F|^2 and `lower` as
-    2 upper - |2 upper I - S|. Then `upper` comes from below and `lower` from above, both with a
-    residual of at most `tolerance` relative to `upper`; eigenvalues that no random start sees and
-    lower bounds smaller than the residual are not resolved.
+    2 upper - |2 upper I - S|. Then `upper` comes from below with a residual of at most `tolerance`
+    relative to itself, and `lower` from above with one of at most twice that; eigenvalues that no
+    random start sees and lower bounds smaller than the residual are not resolved.
 
     Args:
         analysis: The analysis F.

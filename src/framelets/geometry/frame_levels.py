@@ -32,7 +32,8 @@ class Level:
         skip: True if the tensor is also passed on at full resolution.
         lower: Lower frame bound; zero exactly where the level has fewer coefficients than entries
             and no skip.
-        upper: Upper frame bound. Beyond 1024 entries both are found to a residual of 0.1 %.
+        upper: Upper frame bound. Beyond 1024 entries it is found to a residual of 0.1 %,
+            `lower` to 0.2 % of it.
         num_entries: Entries of the tensor that is pooled.
         num_coefficients: What is left of it: pooled coefficients and skip together.
     """
