@@ -311,6 +311,10 @@ def reproduce(
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of measured data, or FRAMELETS_DATA.")
     ] = None,
+    weights: Annotated[
+        list[Path] | None,
+        typer.Option("--weights", help="Folder of other trainings to measure too; repeatable."),
+    ] = None,
     seed: SeedOption = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -324,6 +328,7 @@ def reproduce(
             folder,
             data_folder=data,
             quick=quick,
+            weights=weights or [],
             seed=seed,
             command=_command(),
             stages=stages,

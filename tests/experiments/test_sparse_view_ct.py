@@ -16,11 +16,14 @@ from framelets.experiments.sparse_view_ct_table import (
     judge,
     make_tables,
     summarize,
+    training_table,
 )
 from framelets.solvers import FilteredBackProjection
 from framelets.tasks import SparseViewCT
 from framelets.tasks.ct_simulation import scan_of
+from framelets.tasks.sparse_view_ct import NetworkConfig, SparseViewCTConfig
 from framelets.testing import real_data_folder
+from framelets.training import save_weights
 
 PSNR = {
     "fbp": 25.0,
@@ -39,7 +42,13 @@ def make_scores(**changes):
 
     def metrics(value, own):
         values = [value - 1 + own, value, value + 1 - own]
-        return {"psnr": values, "ssim": [0.9] * 3, "nmse": [1e-2] * 3, "seconds": [0.5]}
+        return {
+            "psnr": values,
+            "ssim": [0.9] * 3,
+            "nmse": [1e-2] * 3,
+            "residual": [3e-3] * 3,
+            "seconds": [0.5],
+        }
 
     cases = ("head, 1e5 photons", "disks, measured")
     return {
@@ -95,11 +104,46 @@ def test_tables_hold_what_was_measured():
 
     assert "head, 1e5 photons" in tables[0][0]
     assert list(tables[0][2][0]) == [
-        "fbp", "25.00 ± 1.00", "25.00 ± 1.00", "0.9000", "1.00e-02", "0.5",
+        "fbp", "25.00 ± 1.00", "25.00 ± 1.00", "0.9000", "1.00e-02", "3.0e-03", "0.5",
     ]  # fmt: skip
     assert "| unet | 1,234 | 10 | 8 | 5.0 |" in text
     assert text.startswith("Made by `framelets reproduce sparse-view-ct`.")
     assert float(rows[0]["psnr"]) == 25.0
+
+
+def test_other_trainings_stand_beside_the_shipped_ones():
+    shipped = make_scores()
+    better = make_scores(unet=30.3)
+    other = {
+        case: {views: {"unet": of_views["unet"]} for views, of_views in of_case.items()}
+        for case, of_case in better.items()
+    }
+    title, columns, rows = training_table(shipped, {"seed1": other})
+
+    assert "above the shipped one" in title
+    assert columns == ["training", "data", "30 views", "60 views"]
+    assert rows[0] == ["unet of seed1", "head, 1e5 photons", "+0.30 ± 0.00", "+0.30 ± 0.00"]
+    assert len(rows) == 2
+
+
+def test_trainings_are_read_from_run_folders(tmp_path):
+    task = SparseViewCT(SparseViewCTConfig(networks=NetworkConfig(width=2, depth=1)))
+    network = task.network("unet")
+    run = tmp_path / "seed1" / "unet"
+    run.mkdir(parents=True)
+    (run / "config.toml").write_text("[sparse_view_ct.networks]\nwidth = 2\ndepth = 1\n")
+    save_weights(run / "weights.safetensors", network, {})
+
+    found = experiment.other_trainings(tmp_path / "seed1")
+    image = torch.ones(1, 1, 8, 8)
+
+    assert list(found) == ["unet"]
+    assert torch.equal(found["unet"](image), network(image))
+
+
+def test_experiment_refuses_weights_without_a_training(tmp_path):
+    with pytest.raises(ValueError, match=r"finished run folders.*framelets train"):
+        experiment.other_trainings(tmp_path)
 
 
 def test_figure_is_drawn_from_the_folder_alone(tmp_path):
@@ -117,7 +161,8 @@ def test_figure_is_drawn_from_the_folder_alone(tmp_path):
 
 
 def test_every_experiment_has_a_name():
-    assert set(EXPERIMENTS) == {"sparse-view-ct", "tv-weights"}
+    assert all(name == name.lower() and callable(run) for name, run in EXPERIMENTS.items())
+    assert {"sparse-view-ct", "tv-weights"} <= set(EXPERIMENTS)
 
 
 @pytest.mark.real_data

@@ -1,5 +1,6 @@
 """Run an experiment of the theory by its name."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from framelets.commands.result import Result
@@ -14,6 +15,7 @@ def reproduce(
     *,
     data_folder: Path | None = None,
     quick: bool = False,
+    weights: Sequence[Path] = (),
     seed: int = 0,
     command: str = "",
     stages: Stages = silent,
@@ -25,6 +27,7 @@ def reproduce(
         run: Run folder.
         data_folder: Where the measured data lie; `FRAMELETS_DATA` by default.
         quick: Few images only.
+        weights: Folders of other trainings to be measured too.
         seed: Seed of all randomness.
         command: The command line, kept with the results.
         stages: Told how far it is.
@@ -35,7 +38,7 @@ def reproduce(
     """
     experiment = choose("experiment", name, EXPERIMENTS)
     folder = RunFolder(run)
-    options = ExperimentOptions(data_folder, quick, seed, command, stages)
+    options = ExperimentOptions(data_folder, quick, seed, command, stages, weights)
     outcome = experiment(folder, options)
     with folder.lock("reproduce"):
         folder.write_run_json(command, seed, stage="reproduce")

@@ -25,6 +25,8 @@ class ExperimentOptions:
         seed: Seed of all randomness.
         command: The command line, kept with the results.
         stages: Called with the name of a stage that begins; gives where to report its progress.
+        weights: Folders of other trainings, each of run folders, to be measured beside the
+            shipped weights.
     """
 
     data_folder: Path | None = None
@@ -32,6 +34,7 @@ class ExperimentOptions:
     seed: int = 0
     command: str = ""
     stages: Callable[[str], Callable[[float], None]] = _silent
+    weights: Sequence[Path] = ()
 
     def find_data(self) -> Path:
         """Give the folder of measured data.

@@ -10,11 +10,12 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from framelets.core.run_folder import RunFolder
 from framelets.data import CTMeasurement, head_ct, htc_scans
@@ -28,9 +29,12 @@ from framelets.experiments.sparse_view_ct_table import (
     judge,
     make_tables,
     summarize,
+    training_table,
 )
-from framelets.physics import FanBeamScan, ImageGrid, pixel_average
-from framelets.tasks import SparseViewCT
+from framelets.physics import CTProjector, FanBeamScan, ImageGrid, pixel_average
+from framelets.tasks import SparseViewCT, load_plan
+from framelets.tasks.ct_simulation import scan_of
+from framelets.training import load_weights
 
 VIEWS = (30, 60, 90, 120)
 SLICE_STEP = 5
@@ -65,29 +69,43 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
 
     Args:
         folder: Receives `results.json`, `results.csv`, `results.md` and `figure.png`.
-        options: With `quick`, two slices, two disks and two numbers of views.
+        options: With `quick`, two slices, two disks and two numbers of views. `weights` names
+            folders that hold run folders of `framelets train`, each named after its network.
 
     Raises:
         FileNotFoundError: If the measured data are missing.
+        ValueError: If a folder of weights holds no training of this task.
     """
     task = SparseViewCT()
     data_folder = options.find_data()
+    others = {path.name: other_trainings(path) for path in options.weights}
     all_views = VIEWS[:2] if options.quick else VIEWS
     scores: Scores = {}
+    other_scores: dict[str, Scores] = {label: {} for label in others}
     with folder.lock("reproduce"):
         for case_name, (data, photons) in CASES.items():
             for num_views in all_views:
-                case: _Case | None = None
-                for method in task.methods:
-                    report = options.stages(f"{case_name}, {num_views} views, {method}")
-                    slug = f"{case_name}-{num_views}-{method}".replace(", ", "-").replace(" ", "-")
+                load = cache(partial(_load, data, photons, num_views, options, data_folder))
+                contenders: list[tuple[str, nn.Module | None, str, Scores]] = [
+                    (method, None, "", scores) for method in task.methods
+                ]
+                for label, networks in others.items():
+                    contenders += [
+                        (method, network, f" of {label}", other_scores[label])
+                        for method, network in networks.items()
+                    ]
+                for method, network, label, collected in contenders:
+                    report = options.stages(f"{case_name}, {num_views} views, {method}{label}")
+                    slug = f"{case_name}-{num_views}-{method}{label}"
+                    slug = slug.replace(", ", "-").replace(" ", "-")
                     name = f"metrics/{slug}.json"
                     if not folder.has(name):
-                        if case is None:
-                            case = _load(data, photons, num_views, options, data_folder)
-                        found = _measure(task, case, method, photons, report, folder, slug)
+                        shown = None if network else f"images/{slug}.npz"
+                        found = _measure(
+                            task, load(), method, network, photons, report, folder, shown
+                        )
                         folder.write_json(name, found)
-                    of_views = scores.setdefault(case_name, {}).setdefault(num_views, {})
+                    of_views = collected.setdefault(case_name, {}).setdefault(num_views, {})
                     of_views[method] = folder.read_json(name)
                     report(1.0)
         summary = summarize(scores)
@@ -106,6 +124,11 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
         }
         folder.write_json("results.json", content)
         tables = make_tables(summary, budgets(task))
+        if others:
+            content["other_trainings"] = {
+                label: summarize(of_label) for label, of_label in other_scores.items()
+            }
+            tables.append(training_table(scores, other_scores))
         folder.write_text("results.csv", as_csv(summary))
         folder.write_text("results.md", as_markdown(tables, verdicts, options.command))
         figure = draw_figure(folder, task.methods, FIGURE_VIEWS)
@@ -203,22 +226,29 @@ def _measure(
     task: SparseViewCT,
     case: _Case,
     method: str,
+    network: nn.Module | None,
     photons: float | None,
     report: Callable[[float], None],
     folder: RunFolder,
-    slug: str,
+    shown_file: str | None,
 ) -> dict[str, list[float]]:
     start = time.perf_counter()
     image = task.reconstruct(
-        case.measurement, method, case.grid, photons_per_ray=photons, progress=report
+        case.measurement,
+        method,
+        case.grid,
+        network=network,
+        photons_per_ray=photons,
+        progress=report,
     )
     seconds = time.perf_counter() - start
-    if case.measurement.sinogram.shape[-2] == FIGURE_VIEWS and photons is not None:
+    num_views = case.measurement.sinogram.shape[-2]
+    if shown_file is not None and num_views == FIGURE_VIEWS and photons is not None:
         shown = next(
             i for i, n in enumerate(case.names) if n in (f"slice {FIGURE_SLICE}", FIGURE_DISK)
         )
         folder.write_npz(
-            f"images/{slug}.npz",
+            shown_file,
             image=image[shown],
             reference=case.reference[shown],
             mask=case.mask,
@@ -226,5 +256,47 @@ def _measure(
     scores = task.metrics(image, case.reference, case.mask)
     return {
         **{name: values.tolist() for name, values in scores.items()},
+        "residual": _residual(case, image).tolist(),
         "seconds": [seconds / len(case.names)],
     }
+
+
+def _residual(case: _Case, image: Tensor) -> Tensor:
+    """Compute |A x - y| / |y| for each image: how far it is from the measurement."""
+    sinogram = case.measurement.sinogram
+    projector = CTProjector(scan_of(case.measurement), case.grid, engine="numba")
+    missed = torch.linalg.vector_norm(projector(image) - sinogram, dim=(-2, -1))
+    relative: Tensor = missed / torch.linalg.vector_norm(sinogram, dim=(-2, -1))
+    return relative
+
+
+# Other trainings.
+
+
+def other_trainings(folder: Path) -> dict[str, nn.Module]:
+    """Load every finished training of sparse-view CT in a folder of run folders.
+
+    Args:
+        folder: Holds run folders of `framelets train`, each named after its network.
+
+    Returns:
+        The networks by name, in the order of the task's.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    found = {}
+    for name in SparseViewCT.networks:
+        run = folder / name
+        if (run / "weights.safetensors").is_file():
+            plan = load_plan(run / "config.toml")
+            network = plan.make_task().network(name)
+            network.load_state_dict(load_weights(run / "weights.safetensors")[0])
+            found[name] = network.eval().requires_grad_(False)
+    if not found:
+        raise ValueError(
+            f"{folder} must hold finished run folders named after networks of sparse-view-ct "
+            f"({', '.join(SparseViewCT.networks)}), each with weights.safetensors; make one with "
+            f"framelets train sparse-view-ct/unet --run {folder / 'unet'} --seed 1"
+        )
+    return found

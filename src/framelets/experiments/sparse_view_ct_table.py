@@ -27,7 +27,7 @@ def summarize(scores: Scores) -> list[dict[str, Any]]:
             for method, metrics in of_views.items():
                 record: dict[str, Any] = {"case": case, "views": views, "method": method}
                 record["num_images"] = len(metrics["psnr"])
-                for name in ("psnr", "ssim", "nmse"):
+                for name in ("psnr", "ssim", "nmse", "residual"):
                     record[name] = fmean(metrics[name])
                     record[f"{name}_spread"] = stdev(metrics[name])
                 record["seconds"] = metrics["seconds"][0]
@@ -116,20 +116,26 @@ def make_tables(
         records = [record for record in summary if record["case"] == case]
         views = sorted({record["views"] for record in records})
         methods = list(dict.fromkeys(record["method"] for record in records))
-        columns = ["method", *(f"{v} views" for v in views), "SSIM", "NMSE", "s / image"]
+        columns = [
+            "method",
+            *(f"{v} views" for v in views),
+            "SSIM",
+            "NMSE",
+            "residual",
+            "s / image",
+        ]
         shown = _AIM_VIEWS if _AIM_VIEWS in views else views[-1]
         rows = []
         for method in methods:
             own = {r["views"]: r for r in records if r["method"] == method}
             at = own[shown]
             psnrs = [f"{own[v]['psnr']:.2f} ± {own[v]['psnr_spread']:.2f}" for v in views]
-            rows.append(
-                [method, *psnrs, f"{at['ssim']:.4f}", f"{at['nmse']:.2e}", f"{at['seconds']:.2g}"]
-            )
+            numbers = [f"{at['ssim']:.4f}", f"{at['nmse']:.2e}", f"{at['residual']:.1e}"]
+            rows.append([method, *psnrs, *numbers, f"{at['seconds']:.2g}"])
         count = records[0]["num_images"]
         title = (
-            f"{case}: PSNR in dB, mean ± spread over {count} images; SSIM, NMSE and time at "
-            f"{shown} views"
+            f"{case}: PSNR in dB, mean ± spread over {count} images; SSIM, NMSE, residual "
+            f"|Ax - y| / |y| and time at {shown} views"
         )
         tables.append((title, columns, rows))
     rows = [
@@ -150,6 +156,29 @@ def make_tables(
         )
     )
     return tables
+
+
+def training_table(scores: Scores, others: dict[str, Scores]) -> Table:
+    """Lay out by how much other trainings of the same networks differ from the shipped ones."""
+    rows = []
+    for label, of_label in others.items():
+        for case, of_case in of_label.items():
+            for method in next(iter(of_case.values())):
+                cells = []
+                for views, of_views in of_case.items():
+                    shipped = scores[case][views][method]["psnr"]
+                    gains = [
+                        own - other
+                        for own, other in zip(of_views[method]["psnr"], shipped, strict=True)
+                    ]
+                    error = stdev(gains) / math.sqrt(len(gains))
+                    cells.append(f"{fmean(gains):+.2f} ± {error:.2f}")
+                rows.append([f"{method} of {label}", case, *cells])
+    all_views = next(iter(next(iter(others.values())).values()))
+    title = (
+        "Other trainings of the same networks: PSNR in dB above the shipped one, ± standard error"
+    )
+    return title, ["training", "data", *(f"{v} views" for v in all_views)], rows
 
 
 def as_csv(summary: Sequence[dict[str, Any]]) -> str:
