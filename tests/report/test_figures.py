@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from framelets.report.figures import crop_around, panel, plain_image, round_up, signed_panel
+from framelets.report.figures import (
+    crop_around,
+    panel,
+    plain_image,
+    round_up,
+    signed_panel,
+    training_chart,
+)
 
 
 def decode(uri):
@@ -74,3 +81,10 @@ def test_plain_image_takes_first_channel_and_magnitude():
 @pytest.mark.parametrize("value", [0.0, float("nan"), float("inf")])
 def test_round_up_of_nothing_is_one(value):
     assert round_up(value) == 1.0
+
+
+def test_training_chart_takes_a_loss_that_is_a_logarithm():
+    # A warning, which a log scale without positive values gives, would be an error here.
+    chart = training_chart([20, 40, 60], [-4.0, -5.5, -6.25], [(60, 31.0)])
+
+    assert "31.00 dB" in chart.alt

@@ -189,7 +189,9 @@ def training_chart(
 
     def draw(axes: Axes, theme: Theme) -> None:
         axes.plot(steps, loss, color=theme.series[0], label="training loss (left)")
-        axes.set(xlabel="step", ylabel="training loss", yscale="log")
+        # A loss that is a logarithm itself, as log-mean-squared-error, has no positive values.
+        scale = "log" if min(loss) > 0 else "linear"
+        axes.set(xlabel="step", ylabel="training loss", yscale=scale)
         if scores:
             right = axes.twinx()
             right.plot(*zip(*scores, strict=True), "o-", ms=3, color=theme.series[1])

@@ -88,9 +88,9 @@ class NetworkConfig:
     narrow_width: int = 9
     depth: int = 4
     normalization: str = "none"
-    unrolled_width: int = 10
+    unrolled_width: int = 9
     unrolled_depth: int = 3
-    unrolled_iterations: int = 4
+    unrolled_iterations: int = 6
 
 
 @dataclass(frozen=True)
