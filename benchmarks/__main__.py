@@ -1,6 +1,6 @@
 """Run all sections, or those named, each in a process of its own; print a table, write JSON.
 
-python -m benchmarks [linearize] [spectrum] [tomography] [--json FILE]
+python -m benchmarks [hankel] [linearize] [partition] [spectrum] [tomography] [--json FILE]
 """
 
 import argparse
@@ -18,7 +18,11 @@ from rich.table import Table
 from benchmarks.measure import NUM_THREADS, Row, run_apart
 
 SECTIONS = {
+    "hankel": [partial(run_apart, "hankel")],
     "linearize": [partial(run_apart, "linearize")],
+    "partition": [
+        partial(run_apart, "partition", name) for name in ("noise", "scaling", "another image")
+    ],
     "spectrum": [partial(run_apart, "spectrum", name) for name in ("unet", "denoiser")],
     "tomography": [partial(run_apart, "tomography")],
 }

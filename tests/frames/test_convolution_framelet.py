@@ -57,7 +57,7 @@ def rng():
 
 @each_pair
 def test_orthonormal_bases_are_a_tight_frame(framelet):
-    num_taps = 8
+    num_taps = 8.0
 
     assert framelet.reconstructs
     assert_frame_bounds(framelet, None, num_taps, num_taps, tolerance=1e-12)

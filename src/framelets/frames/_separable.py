@@ -40,7 +40,7 @@ def haar_axis(size: int) -> Axis:
 AXES: dict[str, Callable[[int], Axis]] = {"dct": dct_axis, "haar": haar_axis}
 
 
-def coarse_to_fine(frequencies: Sequence[Float[Tensor, " function"]]) -> Int[Tensor, " function"]:
+def coarse_to_fine(frequencies: Sequence[Float[Tensor, " _"]]) -> Int[Tensor, " function"]:
     """Sort the products of the functions of all axes by the sum of their squared frequencies.
 
     Returns:

@@ -34,7 +34,8 @@ from torch import Tensor
 
 from framelets.core import LinearOperator, refuse_unknown
 
-from ._hankel import extend, extend_adjoint, lift, lift_adjoint, transforms, valid_gram, wrap_gram
+from ._hankel import extend, extend_adjoint, lift, lift_adjoint, transforms
+from ._hankel_gram import gram
 
 if TYPE_CHECKING:
     from .hankel_matrix import HankelMatrix
@@ -147,7 +148,7 @@ class HankelLifting(LinearOperator):
         signal, filters = self._with_channels(signal), self._to_filters("taps", taps)
         forward, inverse = transforms(self.shape, signal, filters)
         channel = -1 - len(self.shape)
-        spectrum = sum(  # one channel at a time, so that no more than the result is ever held
+        spectrum = sum(  # one channel at a time: its spectra are as large as the result
             (
                 forward(one).unsqueeze(channel) * forward(its_filters.conj()).conj()
                 for one, its_filters in zip(
@@ -211,10 +212,7 @@ class HankelLifting(LinearOperator):
         Its eigenvalues are the squares of the singular values: in single precision the smaller
         half of their digits would be lost, and with it the null space.
         """
-        signal = self._with_channels(signal)
-        signal = signal.to(torch.complex128 if signal.is_complex() else torch.float64)
-        make = wrap_gram if self.boundary == "wrap" else valid_gram
-        return make(signal, self.window)
+        return gram(self._with_channels(signal), self.window, wraps=self.boundary == "wrap")
 
     def matrix(self, signal: Inexact[Tensor, "*input_shape"]) -> "HankelMatrix":
         """Return the matrix of one signal as an operator on taps, not formed."""
@@ -256,6 +254,8 @@ class HankelLifting(LinearOperator):
         shape = self.input_shape
         if tuple(signal.shape[signal.ndim - len(shape) :]) != shape:
             raise ValueError(f"signal must end in shape {shape}, got {tuple(signal.shape)}")
+        if not (signal.is_floating_point() or signal.is_complex()):
+            raise TypeError(f"signal must be floating-point or complex, got {signal.dtype}")
         return signal.unsqueeze(-len(shape) - 1) if self.num_channels is None else signal
 
     def _without_channels(self, signal: Tensor) -> Inexact[Tensor, "*signal"]:
