@@ -5,6 +5,7 @@ from typing import Any
 
 project = "framelets"
 author = "The framelets developers"
+project_copyright = author
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = "framelets"
@@ -26,7 +27,9 @@ def keep_formulas_plain(*event: Any) -> None:  # noqa: ANN401
     for i, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
             parts = re.split(r"(`+[^`]*`+)", line)
-            parts[::2] = [re.sub(r"([|*_])", r"\\\1", part) for part in parts[::2]]
+            # An underscore inside a word, as in num_views, is no markup.
+            markup = r"([|*]|(?<!\w)_|_(?!\w))"
+            parts[::2] = [re.sub(markup, r"\\\1", part) for part in parts[::2]]
             lines[i] = "".join(parts)
 
 

@@ -16,6 +16,7 @@ COMMANDS = [
     "simulate",
     "reconstruct",
     "explain",
+    "lint",
     "train",
     "evaluate",
     "reproduce",
@@ -74,9 +75,37 @@ def test_version(capsys):
     assert capsys.readouterr().out.startswith("framelets ")
 
 
+def run_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
 def test_starting_does_not_wait_for_torch():
     code = "import sys, framelets.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert run_python(code).returncode == 0
+
+
+def test_a_missing_file_does_not_wait_for_torch():
+    words = ["reconstruct", "no-scan.npz"]
+    code = f"import sys, framelets.cli as c; print(c.main({words}), 'torch' in sys.modules)"
+    result = run_python(code)
+
+    assert result.stdout.split() == ["2", "False"]
+    assert "no-scan.npz" in result.stderr
+
+
+def test_only_training_waits_for_lightning():
+    names = ["demo", "simulate", "reconstruct", "explain", "lint", "train", "reproduce"]
+    modules = ", ".join(f"framelets.commands.{name}" for name in names)
+    late = "{'lightning_fabric', 'tensorboard', 'torchmetrics'}"
+    result = run_python(f"import sys, {modules}; print({late} & set(sys.modules))")
+
+    assert result.stdout.strip() == "set()"
+
+
+def test_runs_as_a_module():
+    command = [sys.executable, "-m", "framelets", "--version"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("framelets ")
 
 
 def test_json_is_all_there_is_on_stdout(evaluate, capsys):
@@ -106,7 +135,8 @@ def test_tables_notes_and_files_are_printed(evaluate, capsys, tmp_path):
     [
         (["reconstrukt"], "reconstruct"),
         (["reconstruct", "scan.npz", "--vews", "3"], "--views"),
-        (["reconstruct", "scan.npz", "--views", "many"], "--views"),
+        (["reconstruct", "--views", "many", "scan.npz"], "--views"),
+        (["reconstruct", "absent.npz"], "'absent.npz' does not exist"),
         (["reconstruct"], "scan"),
     ],
 )
@@ -145,10 +175,41 @@ def test_traceback_shows_where_an_error_arose(evaluate, monkeypatch):
         cli.main(["--traceback", "evaluate", "a"])
 
 
-def test_interrupt(evaluate, capsys):
+def test_an_interrupted_command_without_a_rest_promises_nothing(evaluate, capsys):
     evaluate(raising(KeyboardInterrupt()))
     assert cli.main(["evaluate", "a"]) == 130
-    assert "goes on from there" in one_line(capsys.readouterr())
+    assert one_line(capsys.readouterr()) == "framelets: interrupted; nothing was kept"
+
+
+@pytest.mark.parametrize(
+    ("words", "called", "left"),
+    [
+        (["train", "sparse-view-ct/unet", "--run", "r"], "train.train", "--run r goes on"),
+        (["train", "sparse-view-ct/unet"], "train.train", "--run runs/train-sparse-view-ct-unet"),
+        (["reproduce", "x"], "reproduce.reproduce", "--run runs/reproduce-x goes on"),
+        (["reconstruct", ".", "--run", "r"], "reconstruct.reconstruct", "--run r goes on"),
+        (["reconstruct", "scan.npz"], "reconstruct.reconstruct", "nothing was kept"),
+        (["explain", "a:b", "--at", "scan.npz"], "explain.explain", "nothing was kept"),
+        (["demo", "--run", "r"], "demo.demo", "page in r was not written; run the command again"),
+    ],
+)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_command_says_what_is_left(
+    words, called, left, number, code, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scan.npz").write_bytes(b"")
+    module, function = called.split(".")
+    monkeypatch.setattr(
+        f"framelets.commands.{module}.{function}",
+        lambda *_, **__: signal.raise_signal(number),
+    )
+
+    assert cli.main(words) == code
+
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("framelets: interrupted; ")
+    assert left in line
 
 
 def test_termination_ends_the_command_and_restores_the_handler(evaluate, capsys):
@@ -157,5 +218,5 @@ def test_termination_ends_the_command_and_restores_the_handler(evaluate, capsys)
 
     assert cli.main(["evaluate", "a"]) == 143
 
-    assert "goes on from there" in one_line(capsys.readouterr())
+    assert "interrupted; nothing was kept" in one_line(capsys.readouterr())
     assert signal.getsignal(signal.SIGTERM) is before

@@ -80,9 +80,16 @@ def test_refuses_a_module_that_is_not_there():
         load_network("nowhere_at_all:Net")
 
 
+def test_refuses_a_file_name_and_says_the_module():
+    with pytest.raises(ValueError, match=r"without \.py, as in nets\.mine:build$"):
+        load_network("nets/mine.py:build")
+
+
 def test_refuses_an_unknown_shipped_name():
     with pytest.raises(ValueError, match=r"got 'sparse-view-ct/unett'; did you mean"):
         load_network("sparse-view-ct/unett")
+    with pytest.raises(ValueError, match=r"got 'unet'; did you mean 'sparse-view-ct/unet'\?"):
+        load_network("unet")
 
 
 def test_refuses_weights_that_do_not_fit(folder):

@@ -1,5 +1,6 @@
 """The verbs from end to end, small: what they write, what they refuse, how they go on."""
 
+import dataclasses
 import json
 import shutil
 
@@ -11,8 +12,11 @@ from PIL import Image as PillowImage
 from framelets import cli
 from framelets.commands.demo import demo
 from framelets.commands.reconstruct import reconstruct
+from framelets.commands.reconstruction import METHODS_IN_WORDS
 from framelets.core import RunFolder
-from framelets.data import read_ct_scan
+from framelets.data import read_ct_scan, write_ct_scan
+from framelets.experiments import EXPERIMENTS, ExperimentOutcome
+from framelets.tasks import TASKS
 
 
 @pytest.fixture
@@ -75,7 +79,8 @@ def test_demo_writes_the_page_and_its_numbers(tmp_path):
     json.dumps(result.data, allow_nan=False)
     (network,) = result.data["explanation"]["networks"]
     assert network["replay_error"] < 1e-5
-    assert network["lipschitz"]["lower"] >= network["spectrum"]["values"][0] * (1 - 1e-2)
+    bounds = network["lipschitz"]
+    assert network["spectrum"]["values"][0] <= bounds["lower"] <= bounds["upper"]
     assert set(result.data["metrics"]) == {"fbp", "tv", "unet", "unrolled"}
 
 
@@ -123,7 +128,62 @@ def test_reconstruct_a_folder_goes_on_where_it_stopped(scan, tmp_path):
     assert len(first.data["scans"]) == 2
     assert (tmp_path / "runs" / "a" / "reconstruction.npz").stat().st_mtime_ns == written
     assert (tmp_path / "runs" / "b" / "report.html").is_file()
-    assert list(again.notes) == [f"{tmp_path / 'runs' / 'a'} was finished already"]
+    (note,) = again.notes
+    assert note.startswith(f"{tmp_path / 'runs' / 'a'} was finished already: its results are shown")
+    reused = [scan["reused"] for scan in again.data["scans"].values()]
+    assert reused == [True, False]
+
+
+def test_a_changed_scan_is_reconstructed_again(scan, tmp_path):
+    shutil.copy(scan, tmp_path / "scan.npz")
+    first = reconstruct(tmp_path / "scan.npz", ["fbp"], tmp_path / "run")
+    assert reconstruct(tmp_path / "scan.npz", ["fbp"], tmp_path / "run").data["reused"]
+
+    measurement = read_ct_scan(scan)
+    with np.load(scan) as arrays:
+        kept = {k: arrays[k] for k in ("reference", "reference_spacing_mm")}
+    changed = dataclasses.replace(measurement, sinogram=2 * measurement.sinogram)
+    write_ct_scan(tmp_path / "scan.npz", changed, **kept)
+    again = reconstruct(tmp_path / "scan.npz", ["fbp"], tmp_path / "run")
+
+    assert not again.data["reused"]
+    assert again.data["metrics"]["fbp"]["nmse"] > 5 * first.data["metrics"]["fbp"]["nmse"]
+
+
+def test_total_variation_takes_the_photons_of_the_scan(scan, tmp_path, monkeypatch):
+    taken = []
+    monkeypatch.setattr(
+        "framelets.tasks.sparse_view_ct.tuned_total_variation",
+        lambda _, grid, photons, **__: taken.append(photons) or torch.ones(grid.shape),
+    )
+    measurement = read_ct_scan(scan)
+    assert measurement.photons_per_ray == 1e5  # simulate says it
+    notes = []
+    for photons in (2e4, 0.0, None):
+        path = tmp_path / f"{photons}.npz"
+        write_ct_scan(path, dataclasses.replace(measurement, photons_per_ray=photons))
+        result = reconstruct(path, ["tv"], tmp_path / "runs" / path.stem)
+        notes.append(" ".join(result.notes))
+
+    assert taken == [2e4, None, 1e5]
+    assert notes[:2] == ["", ""]
+    assert "does not say its photons_per_ray: the weight of tv is that of 100,000" in notes[2]
+    page = (tmp_path / "runs" / "None" / "report.html").read_text(encoding="utf-8")
+    assert "the weight of tv is that of 100,000" in page
+
+
+def test_another_size_drops_the_metrics_and_says_why(scan, tmp_path):
+    result = reconstruct(scan, ["fbp"], tmp_path, size=16)
+
+    assert "psnr_db" not in result.data["metrics"]["fbp"]
+    (note,) = result.notes
+    assert "No metrics: the reference has 32 x 32 pixels, --size asked for 16 x 16." in note
+    assert "No metrics" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_method_is_described():
+    for task in TASKS.values():
+        assert set(METHODS_IN_WORDS) >= set(task.methods)
 
 
 def test_explain_own_code_at_an_odd_sized_image(own_code, image, tmp_path, capsys):
@@ -157,7 +217,7 @@ def test_explain_a_shipped_network_at_a_scan(scan, tmp_path, capsys):
     assert run_cli(*words, "--run", tmp_path / "run", "--pixel", "10,12", "--json") == 0
 
     content = json.loads(capsys.readouterr().out)
-    assert content["baseline"] == {"name": "FBP"}
+    assert content["baseline"] == {"name": "fbp"}
     assert content["pixels"] == [{"label": "chosen", "row": 10, "column": 12}]
 
 
@@ -254,6 +314,7 @@ def test_refuses_a_bad_image(content, own_code, tmp_path, capsys):
 def test_refuses_an_image_that_is_not_there_or_a_folder(own_code, tmp_path, capsys):
     line = refusal(capsys, "explain", f"{own_code}:make", "--at", tmp_path / "none.png")
     assert "none.png" in line
+    assert "does not exist" in line
     assert "folder" in refusal(capsys, "explain", f"{own_code}:make", "--at", tmp_path)
 
 
@@ -296,6 +357,59 @@ def test_refuses_an_unknown_key_of_a_scan_config(tmp_path, capsys):
     line = refusal(capsys, "simulate", tmp_path / "scan.toml", "-o", tmp_path / "scan.npz")
     assert "num_views" in line
     assert not (tmp_path / "scan.npz").exists()
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    path = tmp_path / "photograph.png"
+    PillowImage.fromarray(np.full((20, 20), 255, np.uint8)).save(path)
+    return path
+
+
+def test_simulate_takes_a_photograph_whose_white_is_told(photograph, tmp_path, capsys):
+    (tmp_path / "scan.toml").write_text("image_size = 20\nnum_views = 4\nphotons_per_ray = 0\n")
+    words = ["simulate", tmp_path / "scan.toml", "--at", photograph, "--spacing-mm", "1.5"]
+    assert run_cli(*words, "--scale", "0.02", "-o", tmp_path / "scan.npz", "--json") == 0
+
+    assert "a value of 1 taken as 0.02 1/mm" in json.loads(capsys.readouterr().out)["source"]
+    measurement = read_ct_scan(tmp_path / "scan.npz")
+    # The longest ray crosses a disk of 30 mm, less a pixel on each side.
+    assert float(measurement.sinogram.max()) == pytest.approx(0.02 * 27, rel=0.03)
+    assert measurement.photons_per_ray == 0
+
+
+def test_refuses_to_take_white_for_attenuation(photograph, tmp_path, capsys):
+    (tmp_path / "scan.toml").write_text("")
+    words = ["simulate", tmp_path / "scan.toml", "--spacing-mm", "1", "-o", tmp_path / "scan.npz"]
+    line = refusal(capsys, *words, "--at", photograph)
+    assert "fraction of white, which is no attenuation; say with --scale" in line
+    assert not (tmp_path / "scan.npz").exists()
+    assert "--scale must be positive" in refusal(capsys, *words, "--at", photograph, "--scale", "0")
+    np.savez(tmp_path / "hu.npz", hu=np.zeros((8, 8)))
+    line = refusal(capsys, *words, "--at", tmp_path / "hu.npz", "--scale", "2")
+    assert "hu.npz is in HU" in line
+    assert "name one with --at" in refusal(capsys, *words)
+
+
+def test_refuses_a_picture_to_reconstruct(photograph, tmp_path, capsys):
+    line = refusal(capsys, "reconstruct", photograph, "--run", tmp_path / "run")
+    assert "an image (png), not a scan; make a scan of it with framelets simulate" in line
+
+
+def test_reproduce_refuses_results_of_other_settings(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(
+        EXPERIMENTS,
+        "sparse-view-ct",
+        lambda folder, _: folder.write_json("results.json", {}) or ExperimentOutcome("", {}),
+    )
+    words = ["reproduce", "sparse-view-ct", "--run", tmp_path]
+    assert run_cli(*words, "--quick") == 0
+    assert run_cli(*words, "--quick") == 0
+    capsys.readouterr()
+
+    line = refusal(capsys, *words)
+
+    assert "results made with quick = True, not False; choose a new --run" in line
 
 
 def test_refuses_an_image_without_units_to_simulate(image, tmp_path, capsys):

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image as PillowImage
 
 from framelets.data import CTMeasurement, read_ct_scan, write_ct_scan
 from framelets.testing import real_data_folder
@@ -41,6 +42,15 @@ def test_round_trip(path, sinogram):
         assert found.kind == kind
         with np.load(path) as archive:
             np.testing.assert_array_equal(archive["reference"], np.eye(3))
+
+
+def test_photons_are_kept_and_older_files_know_none(path, sinogram):
+    for photons in (None, 0.0, 2.5e4):
+        write_ct_scan(path, CTMeasurement(sinogram, ANGLES, 0.1, photons_per_ray=photons))
+        with np.load(path) as archive:
+            assert ("photons_per_ray" in archive) is (photons is not None)
+
+        assert read_ct_scan(path).photons_per_ray == photons
 
 
 def test_a_whole_turn_of_ours_keeps_its_last_view(path, sinogram):
@@ -108,6 +118,8 @@ def test_raw_counts_by_hand(path):
         ({"detector_spacing_mm": np.nan}, "detector_spacing_mm must be positive, got nan"),
         ({"source_to_isocenter_mm": 3.0}, "must be given together, got 3.0 and None"),
         ({"detector_offset_mm": np.inf}, "detector_offset_mm must be finite, got inf"),
+        ({"photons_per_ray": -1.0}, "photons_per_ray must be finite and not negative, got -1.0"),
+        ({"photons_per_ray": np.inf}, "photons_per_ray must be finite and not negative, got inf"),
         (
             {"source_to_isocenter_mm": 9.0, "source_to_detector_mm": 3.0},
             "at most source_to_detector_mm, got 9.0 and 3.0",
@@ -142,6 +154,13 @@ def test_refuses_incomplete_files(path, tmp_path, sinogram):
         read_ct_scan(tmp_path)
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(ValueError, match="damaged, cut short or no npz archive"):
+        read_ct_scan(path)
+
+
+def test_refuses_an_image(tmp_path):
+    path = tmp_path / "chest.npz"  # named as a scan is
+    PillowImage.fromarray(np.eye(9, dtype=np.uint8)).save(path, format="PNG")
+    with pytest.raises(ValueError, match=r"an image \(png\), not a scan; .* framelets simulate"):
         read_ct_scan(path)
 
 

@@ -162,9 +162,13 @@ def test_refuses_pickles_without_running_them(tmp_path):
         (np.zeros((1, 2, 3, 4)), r"got shape \(1, 2, 3, 4\)"),
         (np.zeros((3, 3), complex), "complex values; save magnitude"),
         (np.array([["a", "b"]]), "must hold numbers, got dtype <U1"),
-        (np.zeros((5, 4, 4)), "holds 5 slices of 4 x 4; choose one .* from 0 to 4"),
+        (np.zeros((5, 4, 5)), "holds 5 slices of 4 x 5; choose one .*--slice.* from 0 to 4$"),
+        (
+            np.zeros((9, 9, 3)),
+            r"9 slices of 9 x 3; .* channels, save numpy\.moveaxis\(array, -1, 0",
+        ),
     ],
-    ids=range(9),
+    ids=range(10),
 )
 def test_refuses_arrays_that_are_no_image(tmp_path, array, message):
     np.save(tmp_path / "image.npy", array)
@@ -234,10 +238,10 @@ def test_npz_refuses_unclear_keys(tmp_path, pixels):
 @pytest.mark.parametrize("index", [-1, 2])
 def test_refuses_slices_that_are_not_there(tmp_path, pixels, index):
     np.save(tmp_path / "a.npy", np.stack([pixels, pixels]))
-    with pytest.raises(ValueError, match="slice_index must be 0 to 1"):
+    with pytest.raises(ValueError, match=r"slice_index \(--slice\) must be 0 to 1"):
         read_image(tmp_path / "a.npy", slice_index=index)
     np.save(tmp_path / "a.npy", pixels)
-    with pytest.raises(ValueError, match="slice_index is for volumes"):
+    with pytest.raises(ValueError, match=r"\(--slice\) is for volumes"):
         read_image(tmp_path / "a.npy", slice_index=index)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from framelets.core.run_folder import RunFolder
+from framelets.data import EVALUATION_FILES
 from framelets.experiments import EXPERIMENTS, ExperimentOptions
 from framelets.experiments import sparse_view_ct as experiment
 from framelets.experiments.sparse_view_ct_figure import draw_figure
@@ -81,8 +82,16 @@ def test_verdicts_when_aims_are_met_and_missed():
     assert any(v.startswith("Aim missed at 30 and 60 views") and "-0.10" in v for v in missed)
 
 
+def test_a_quick_run_judges_no_aim():
+    quick = judge(make_scores(), quick=True)
+
+    assert quick[0] == "Quick: 3 images; shows that it runs, proves nothing."
+    assert not any("Aim met" in verdict or "missed" in verdict for verdict in quick)
+    assert "+5.00 dB (unet)" in quick[1]  # the numbers themselves are given
+
+
 def test_order_of_poolings_names_unclear_differences():
-    verdict = next(v for v in judge(make_scores()) if v.startswith("Against the plain U-Net"))
+    verdict = next(v for v in judge(make_scores()) if v.startswith("Against unet"))
 
     assert "tight-frame-unet +1.00 ±" in verdict
     assert "dual-frame-unet +0.02 ± 0.02 dB (no clear difference)" in verdict
@@ -180,6 +189,62 @@ def test_measured_data_reconstruct(data):
     assert case.measurement.sinogram.shape[:2] == (2, 120)
     assert float(scores["psnr"].min()) > 24
     assert float((scores["psnr"] - wrong["psnr"]).min()) > 3
+
+
+def test_experiment_refuses_a_folder_without_the_data_even_with_results(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.write_json("metrics/head-1e5-photons-30-fbp.json", {"psnr": [1.0]})
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "ct_head_108x256x256.npz").write_bytes(b"")
+
+    with pytest.raises(FileNotFoundError, match=r"1 of the 10 files .* missing: ct_fanbeam\w+ta"):
+        EXPERIMENTS["sparse-view-ct"](folder, ExperimentOptions(data_folder=tmp_path / "data"))
+
+
+def test_results_that_are_there_are_counted(tmp_path, monkeypatch):
+    metrics = {name: [1.0, 2.0] for name in ("psnr", "ssim", "nmse", "residual")}
+    measured = []
+    monkeypatch.setattr(experiment, "_load", lambda *_: None)
+    monkeypatch.setattr(
+        experiment, "_measure", lambda *_: measured.append(1) or metrics | {"seconds": [0.5]}
+    )
+    monkeypatch.setattr(experiment, "draw_figure", lambda folder, *_: folder.file("figure.png"))
+    for name in EVALUATION_FILES:
+        (tmp_path / name).write_text(name)
+    options = ExperimentOptions(data_folder=tmp_path, quick=True)
+    folder = RunFolder(tmp_path / "run")
+    first = EXPERIMENTS["sparse-view-ct"](folder, options)
+    total = 3 * 2 * len(SparseViewCT.methods)
+    assert (len(measured), "results were in" in first.notes[0]) == (total, False)
+    (tmp_path / "run" / "metrics" / "head-noise-free-60-tv.json").unlink()
+
+    again = EXPERIMENTS["sparse-view-ct"](folder, options)
+
+    assert len(measured) == total + 1
+    assert again.notes[0].startswith(f"{total - 1} of {total} results were in {folder.path}")
+    assert "Quick: 2 images; shows that it runs, proves nothing." in again.notes
+
+    weights = folder.read_json("weights.json")
+    folder.write_json("weights.json", weights | {"unrolled": "those before a new training"})
+    EXPERIMENTS["sparse-view-ct"](folder, options)
+
+    assert len(measured) == total + 1 + 3 * 2
+    assert folder.read_json("weights.json") == weights
+
+
+def test_results_of_other_data_refuses_and_the_same_data_do_not(tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in EVALUATION_FILES:
+        (data / name).write_text(name)
+    experiment._refuse_other_data(folder, data)
+    experiment._refuse_other_data(folder, data)
+
+    (data / EVALUATION_FILES[0]).write_text("another head")
+
+    with pytest.raises(ValueError, match=rf"results of another {EVALUATION_FILES[0]}"):
+        experiment._refuse_other_data(folder, data)
 
 
 def test_experiment_refuses_missing_data(tmp_path, monkeypatch):

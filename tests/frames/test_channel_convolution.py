@@ -127,3 +127,9 @@ def test_refuses_what_is_no_filter():
 def test_refuses_a_large_matrix():
     with pytest.raises(ValueError, match="dense 300 x 200 matrix takes 240000 bytes"):
         ChannelConvolution(torch.zeros(3, 2, 3), (0,)).block_matrix((100,), max_bytes=200000)
+
+
+@pytest.mark.parametrize("origin", [(2,), (-1,), (0, 0), ()], ids=str)
+def test_refuses_origins_that_are_no_tap(origin):
+    with pytest.raises(ValueError, match=r"origin must be one of the \(2,\) taps, counted from 0"):
+        ChannelConvolution(torch.ones(1, 1, 2), origin)

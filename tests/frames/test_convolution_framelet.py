@@ -19,6 +19,7 @@ from framelets.frames import (
     pca_local_basis,
     svd_nonlocal_basis,
 )
+from framelets.frames._right_singular import right_singular
 from framelets.testing import assert_adjoint, assert_frame_bounds, assert_same_derivatives
 
 assert_close = partial(torch.testing.assert_close, rtol=1e-12, atol=1e-12)
@@ -204,6 +205,74 @@ def test_cadzow_step_of_batches_and_channels(rng):
     assert_close(cadzow_step(wave, (8,), 2), wave)
 
 
+def test_parseval_of_complex_orthonormal_bases(rng):
+    phi, psi = (
+        torch.linalg.qr(torch.randn(size, size, dtype=torch.complex128, generator=rng)).Q
+        for size in (32, 8)
+    )
+    signal = torch.randn(SHAPE, dtype=torch.complex128, generator=rng)
+    framelet = ConvolutionFramelet(SHAPE, WINDOW, phi, psi)
+
+    coefficients = framelet(signal)
+
+    assert_close(coefficients, phi.mH @ LIFTING(signal) @ psi)
+    energy, expected = (x.abs().square().sum() for x in (coefficients, signal))
+    assert_close(energy, 8 * expected)
+    assert_close(framelet.inverse(coefficients), signal)
+
+
+def test_valid_windows_keep_the_energy_of_the_matrix_and_not_of_the_signal():
+    framelet = ConvolutionFramelet(
+        (4,), (2,), Identity(), torch.eye(2, dtype=torch.float64), boundary="valid"
+    )
+    signal = torch.tensor([1.0, 0.0, 0.0, 0.0], dtype=torch.float64)
+
+    assert float(framelet(signal).square().sum()) == 1.0
+    assert float(framelet(signal.roll(1)).square().sum()) == 2.0
+
+
+def with_spread(spread):
+    """Waves whose windows of 8 taps are orthogonal: singular values 16, 16 spread, 1.6 spread."""
+    place = torch.arange(32, dtype=torch.float64)
+    waves = [torch.exp(2j * torch.pi * frequency * place / 32) for frequency in (0, 4, 12)]
+    return waves[0] + spread * waves[1], 0.1 * spread * waves[2]
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e-8, 1e-10])
+def test_cadzow_step_keeps_small_singular_values(spread):
+    kept, dropped = with_spread(spread)
+
+    step = cadzow_step(kept + dropped, (8,), 2)
+
+    assert torch.linalg.vector_norm(step - kept) < 1e-13 < 1e-2 * torch.linalg.vector_norm(dropped)
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e-8, 1e-10])
+def test_principal_components_of_small_singular_values(spread):
+    lifting = HankelLifting((32,), (8,))
+    signal = sum(with_spread(spread))
+
+    sizes = torch.linalg.vector_norm(lifting(signal) @ pca_local_basis(lifting, signal), dim=0)
+
+    expected = 16 * torch.tensor([1.0, spread, 0.1 * spread], dtype=torch.float64)
+    torch.testing.assert_close(sizes[:3], expected, rtol=1e-3, atol=0)
+    assert sizes[3:].max() < 1e-13
+
+
+@pytest.mark.parametrize("boundary", ["wrap", "valid"])
+def test_a_matrix_too_large_to_form_gives_the_same_where_it_can(boundary, rng):
+    lifting = HankelLifting((12,), (5,), boundary=boundary)
+    signals = torch.randn(3, 12, dtype=torch.complex128, generator=rng)
+    for together in (False, True):
+        found, by_gram = (
+            right_singular(lifting, signals, size, together=together) for size in (2**24, 0)
+        )
+        assert (found.formed, by_gram.formed) == (True, False)
+        assert_close(found.values, by_gram.values)
+        products = (found.vectors.mH @ by_gram.vectors).abs()  # vectors up to a phase
+        torch.testing.assert_close(products, torch.eye(5).double().expand_as(products))
+
+
 def test_concentration_of_energy_on_a_real_image():
     image = natural_images()["camera"][200:232, 200:232].double()
     image = image - image.mean()
@@ -277,6 +346,23 @@ def test_refuses_bases_of_other_sizes():
         ValueError, match=r"nonlocal_basis must have values at 32 positions, got \(30,\)"
     ):
         ConvolutionFramelet(SHAPE, WINDOW, torch.eye(30), torch.eye(8))
+
+
+def test_refuses_shares_of_nothing():
+    framelet = ConvolutionFramelet(SHAPE, WINDOW, Identity(), LOCAL["dct"])
+    with pytest.raises(ValueError, match="signal must not be zero"):
+        framelet.energy_concentration(torch.stack([SIGNAL, 0 * SIGNAL]), 4, 2)
+
+
+def test_refuses_bases_of_mixed_precision():
+    single = torch.eye(8)
+    with pytest.raises(TypeError, match=r"local_basis in torch\.float32, local_dual in torch\.fl"):
+        ConvolutionFramelet(SHAPE, WINDOW, Identity(), single, local_dual=single.double())
+    with pytest.raises(TypeError, match=r"bases must be of one precision, got .* nonlocal_basis"):
+        ConvolutionFramelet(SHAPE, WINDOW, torch.eye(32), single.double())
+    complex_basis = single.to(torch.complex64)
+    mixed = ConvolutionFramelet(SHAPE, WINDOW, Identity(), complex_basis, local_dual=single)
+    assert mixed.reconstructs
 
 
 def test_refuses_ranks_out_of_range():

@@ -290,7 +290,6 @@ def test_units_and_patterns(rng):
     assert (network.units.total, plain.units.total) == (56, 24)
     patterns = network.activation_pattern(signals), plain.activation_pattern(signals)
     with_skip, without = (len(torch.unique(bits(pattern))) for pattern in patterns)
-    assert without < 2**24
     assert 1000 < without < with_skip <= len(signals)
     assert torch.equal(network.activation_pattern(signals[5]), patterns[0][5])
     # The encoder's units are the same with the skip: its patterns refine those of the encoder.
@@ -301,6 +300,69 @@ def test_units_and_patterns(rng):
 def bits(pattern):
     weights = 2 ** torch.arange(pattern.shape[-1])
     return (pattern * weights).sum(-1)
+
+
+def test_two_units_show_all_four_patterns():
+    # (x_0 + 2 x_1, 2 x_0 + x_1) takes any two signs: the bound 2^units is reached.
+    network = EncoderDecoder.of_filters(
+        (2,), [torch.tensor([[[1.0, 2.0]]])], [torch.tensor([[[1.0, 0.5]]])]
+    )
+    angles = torch.arange(12) * torch.pi / 6 + 0.1
+    signals = torch.stack([angles.cos(), angles.sin()], dim=-1)[:, None]
+
+    patterns = network.activation_pattern(signals)
+
+    assert network.units.total == 2
+    assert patterns.unique(dim=0).tolist() == [
+        [False, False],
+        [False, True],
+        [True, False],
+        [True, True],
+    ]
+
+
+@pytest.fixture
+def small(rng):
+    """A network of 4 + 6 units in the encoder and 4 in the decoder, with many signals."""
+
+    def random(*sizes):
+        return torch.randn(*sizes, dtype=torch.float64, generator=rng)
+
+    network = EncoderDecoder.of_filters(
+        (2,), [random(2, 1, 2), random(3, 2, 2)], [random(1, 2, 2), random(2, 3, 2)]
+    )
+    return network.requires_grad_(False), random(400, 1, 2)
+
+
+def test_linear_maps_are_counted_by_their_patterns(small):
+    network, signals = small
+    patterns = [tuple(pattern) for pattern in network.activation_pattern(signals).tolist()]
+    of_pattern, of_signal = {}, []
+    for signal, pattern in zip(signals, patterns, strict=True):
+        jacobian = torch.autograd.functional.jacobian(network, signal).flatten()
+        of_pattern.setdefault(pattern, jacobian)
+        assert_closer(jacobian, of_pattern[pattern])  # constant inside a region
+        of_signal.append(hash(tuple((1e9 * jacobian).round().long().tolist())))
+
+    # Patterns that let nothing through have one map, zero; all others differ.
+    zero = {p for p, jacobian in of_pattern.items() if not jacobian.any()}
+    assert len(set(of_signal)) == len(set(patterns) - zero) + bool(zero)
+    assert len(set(of_signal)) > 8
+
+
+def test_a_region_is_convex_and_its_map_constant(small):
+    network, signals = small
+    patterns = network.activation_pattern(signals)
+    first, *others = (signals[(patterns == pattern).all(-1)] for pattern in patterns[:3])
+
+    for inside in (first, *others):
+        middle = (inside[0] + inside[-1]) / 2
+        assert not torch.equal(inside[0], inside[-1])
+        there, here = (network.activation_pattern(signal) for signal in (inside[0], middle))
+        assert torch.equal(there, here)
+        jacobian, other = (network.at(signal).frozen.to_matrix() for signal in (inside[0], middle))
+        assert torch.equal(jacobian, other)
+        assert_closer(network(middle), (jacobian @ middle.flatten()).reshape(middle.shape))
 
 
 def test_a_skip_can_make_patterns_fewer():
@@ -475,6 +537,15 @@ def test_refuses_signals_that_do_not_fit():
         network.at()
     with pytest.raises(ValueError, match="signal must be real"):
         network(torch.zeros(1, 4, dtype=torch.complex64))
+
+
+def test_refuses_complex_poolings():
+    impulse = torch.ones(1, 1, 1)
+    fourier = PositionMatrix(torch.fft.fft(torch.eye(4, dtype=torch.complex128)))
+    with pytest.raises(ValueError, match="poolings and un-poolings must be real"):
+        EncoderDecoder.of_filters((4,), [impulse], [impulse], [fourier], relu=False)
+    with pytest.raises(ValueError, match="poolings and un-poolings must be real"):
+        EncoderDecoder.of_filters((4,), [impulse], [impulse], None, [fourier], relu=False)
 
 
 def test_refuses_large_matrices(rng):

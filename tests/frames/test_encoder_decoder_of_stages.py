@@ -86,6 +86,63 @@ def small(**options):
     return encoder_decoder_of_stages(**{**choices, **options})
 
 
+def test_a_module_that_stands_twice_is_applied_twice():
+    torch.manual_seed(0)
+    relu, again = nn.ReLU(), conv(2, 2)
+    bottom = nn.Sequential(conv(2, 2), relu, again, relu, again).double()
+    encoder, decoder = conv(1, 2).double(), conv(4, 1).double()
+    image = torch.randn(2, 1, 4, 4, dtype=torch.float64)
+
+    algebra = small(encoders=[encoder], bottom=bottom, decoders=[decoder])
+
+    first = encoder(image)
+    pooling = AveragePooling()
+    expected = decoder(torch.cat([first, pooling.H(bottom(pooling(first)))], 1))
+    torch.testing.assert_close(algebra(image), expected, rtol=1e-12, atol=1e-12)
+
+
+class Negative(nn.Sequential):
+    """A container with a forward of its own."""
+
+    def forward(self, x):
+        return -super().forward(x)
+
+
+class Standardized(nn.Conv2d):
+    """A convolution that changes its weight before it applies it."""
+
+    def forward(self, x):
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+
+def test_refuses_subclasses_that_do_something_else():
+    with pytest.raises(ValueError, match=r"got Sequential\.1 \(Negative\)"):
+        small(bottom=nn.Sequential(conv(2, 2), Negative(conv(2, 2))))
+    with pytest.raises(ValueError, match=r"got Standardized \(Standardized\)"):
+        small(bottom=Standardized(2, 2, 3, padding=1))
+
+
+def test_refuses_even_kernels():
+    for size in (2, (3, 4)):
+        with pytest.raises(ValueError, match="must have odd kernel sizes"):
+            small(bottom=nn.Conv2d(2, 2, size, padding="same"))
+
+
+def test_refuses_batch_normalization_without_statistics():
+    normalization = nn.BatchNorm2d(2, track_running_stats=False)
+    with pytest.raises(ValueError, match=r"Sequential\.1 must have running statistics"):
+        small(bottom=nn.Sequential(conv(2, 2), normalization).eval())
+
+
+def test_refuses_choices_that_a_filter_bank_has_no_place_for():
+    wide = {"pooling": HaarFilterBank(), "decoders": [conv(10, 1)]}
+    small(**wide)
+    with pytest.raises(ValueError, match=r"HaarFilterBank must have .* got subtract=True"):
+        small(subtract=True, **wide)
+    with pytest.raises(ValueError, match=r"HaarFilterBank must have .* got an unpooling"):
+        small(unpooling=AveragePooling().H, **wide)
+
+
 def test_refuses_other_stages():
     with pytest.raises(ValueError, match=r"Sequential\.1 \(SiLU\); linearize such a network"):
         small(bottom=nn.Sequential(conv(2, 2), nn.SiLU()))

@@ -274,3 +274,12 @@ def test_refuses_a_matrix_too_large():
     lifting = HankelLifting((64, 64), (8, 8), max_bytes=2**20)
     with pytest.raises(ValueError, match="max_bytes=1048576, got 1 x 4096 x 64 entries of 2097152"):
         lifting(torch.zeros(64, 64, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("boundary", ["wrap", "valid"])
+def test_gram_of_an_empty_batch(boundary):
+    lifting = HankelLifting((6, 5), (3, 2), num_channels=2, boundary=boundary)
+
+    empty = lifting.gram_matrix(torch.zeros(3, 0, 2, 6, 5, dtype=torch.complex64))
+
+    assert (tuple(empty.shape), empty.dtype) == ((3, 0, 12, 12), torch.complex128)

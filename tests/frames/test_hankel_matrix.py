@@ -161,6 +161,37 @@ def test_rank_of_single_precision_is_that_of_its_rounding():
     assert HankelLifting((64,), (20,)).matrix(0 * signal).numerical_rank() == 0
 
 
+def test_max_bytes_counts_the_right_singular_vectors(monkeypatch, rng):
+    # 5 rows of 60 columns: the matrix takes 2400 bytes, its right singular vectors 28800.
+    signal = torch.randn(64, dtype=torch.float64, generator=rng)
+    matrix = HankelLifting((64,), (60,), boundary="valid").matrix(signal)
+    formed = []
+    form = HankelLifting.forward
+    monkeypatch.setattr(HankelLifting, "forward", lambda self, x: formed.append(1) or form(self, x))
+
+    matrix.annihilating_filters(rank=5, max_bytes=31000)
+    assert not formed
+    matrix.annihilating_filters(rank=5, max_bytes=31200)
+    assert len(formed) == 1
+    # Values need none of the vectors.
+    assert matrix.numerical_rank(max_bytes=2400) == 5
+    assert len(formed) == 2
+    assert matrix.singular_values(max_bytes=2399).shape == (5,)
+    assert len(formed) == 2
+
+
+def test_exponentials_between_the_frequencies_wrap_with_a_jump():
+    # Rank 1 inside; where indices wrap, the jump at the end fills the matrix.
+    signal = torch.exp(2j * torch.pi * 2.5 * torch.arange(16, dtype=torch.float64) / 16)
+
+    ranks = [
+        HankelLifting((16,), (4,), boundary=boundary).matrix(signal).numerical_rank()
+        for boundary in ("valid", "wrap")
+    ]
+
+    assert ranks == [1, 4]
+
+
 def test_refuses_batches_and_values_that_are_not_finite():
     lifting = HankelLifting((4,), (2,))
     with pytest.raises(ValueError, match=r"one of shape \(4,\), got \(3, 4\); the products of"):

@@ -167,6 +167,16 @@ def test_leading_modes_of_a_large_graph():
     assert_close((cosines.mT @ vectors).abs(), torch.eye(4, dtype=torch.float64), atol=1e-6)
 
 
+def test_modes_of_a_large_graph_without_edges():
+    laplacian = GraphLaplacian(sparse.csr_array((2100, 2100)))
+
+    values, vectors = laplacian.modes(3)
+
+    assert torch.equal(values, torch.zeros(3, dtype=torch.float64))
+    assert torch.equal(vectors.mT @ vectors, torch.eye(3, dtype=torch.float64))
+    assert torch.equal(laplacian(vectors.mT), torch.zeros(3, 2100, dtype=torch.float64))
+
+
 def test_refuses_graphs_that_are_none():
     with pytest.raises(
         ValueError, match=r"symmetric matrix, got one of shape \(2, 2\) that is not"

@@ -1,6 +1,7 @@
 """Conditions of perfect reconstruction: met, missed one at a time, and against the distance."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -335,6 +336,27 @@ def test_dual_by_its_definition(rng):
     expected = torch.eye(12, dtype=torch.float64) / (6 * 0.3)
 
     torch.testing.assert_close(stacked @ other.mT, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("gain", [0.0, math.inf, math.nan])
+def test_refuses_gains_that_no_filters_undo(gain):
+    with pytest.raises(ValueError, match="gain must be finite and not 0"):
+        reconstructing_filters(torch.eye(2).reshape(2, 1, 2), gain)
+
+
+def test_zeros_beyond_the_ends_are_an_obstacle_to_the_filter_condition_alone(rng):
+    # Filters of the filter condition lose taps at the ends; padded impulses, of the condition at
+    # each frequency alone, have none to lose.
+    psi = random(rng, 3, 1, 3)
+    check = partial(reconstruction_conditions, shape=(8,), padding="zeros", origin="center")
+    impulse = torch.tensor([[[0.0, 1.0, 0.0]]], dtype=torch.float64)
+
+    by_filters, by_frequency = check(psi, reconstructing_filters(psi, 1.0)), check(impulse, impulse)
+
+    assert by_filters.filter_residual < 1e-12 < 0.1 < by_filters.distance
+    assert by_frequency.distance < 1e-12 < 0.1 < by_frequency.filter_residual
+    for found in (by_filters, by_frequency):
+        assert "the filter condition make the layer I in the interior" in found.obstacles[-1]
 
 
 def test_refuses_filters_without_a_dual(rng):

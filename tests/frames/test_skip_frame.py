@@ -165,3 +165,16 @@ def test_dual_refuses_a_pooling_without_orthogonal_rows():
 
     with pytest.raises(ValueError, match="A A\\* = c I"):
         DualFrameSynthesis(Uneven())
+
+
+def test_identity_beside_a_tight_frame_is_twice_the_identity():
+    # [I T] [I T]^T = 2 I for T T^T = I, written out.
+    frame = HaarFilterBank().to_matrix(SHAPE).mT
+    extended = torch.cat([torch.eye(24, dtype=torch.float64), frame], dim=1)
+
+    twice = 2 * torch.eye(24, dtype=torch.float64)
+    assert torch.linalg.matrix_norm(extended @ extended.mT - twice, 2) <= 1e-14
+    assert (
+        torch.linalg.matrix_norm(SkipFrame(HaarFilterBank()).gram.to_matrix(SHAPE) - twice, 2)
+        <= 1e-14
+    )

@@ -9,6 +9,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from framelets.frames import AveragePooling, frame_bounds
+from framelets.geometry import linearize
 from framelets.networks import UNet, linear_unet
 from framelets.testing import assert_same_derivatives
 
@@ -295,6 +296,79 @@ def test_features_are_channels_last(pooling):
     assert formats == [True] * 11
 
 
+identity = partial(UNet, normalization="none", init="identity")
+each_residual = pytest.mark.parametrize("residual", [False, True], ids=["direct", "residual"])
+
+
+@each_pooling
+@each_residual
+@pytest.mark.parametrize("bias_free", [False, True], ids=["biased", "bias-free"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_identity_start_gives_the_input_back(pooling, residual, bias_free, channels, rng):
+    network = identity(
+        channels, channels, 6, 2, pooling=pooling, residual=residual, bias_free=bias_free
+    )
+    image = torch.randn(2, channels, 9, 8, dtype=torch.float64, generator=rng)
+
+    single = image.float()
+    torch.testing.assert_close(network(single), single, rtol=0, atol=1e-6)
+    assert_close(network.double()(image), image)
+
+
+@each_pooling
+@each_residual
+def test_identity_start_is_linearized_to_the_identity(pooling, residual, rng):
+    network = identity(width=4, depth=2, pooling=pooling, residual=residual).double()
+    image = torch.randn(1, 1, 4, 8, dtype=torch.float64, generator=rng)
+
+    local = linearize(network, image)
+
+    assert_close(local.frozen.to_matrix((1, 4, 8)), torch.eye(32, dtype=torch.float64))
+    assert_close(local.offset, torch.zeros(1, 4, 8, dtype=torch.float64))
+
+
+@each_pooling
+@each_residual
+def test_identity_start_trains_its_path_first_and_then_all(pooling, residual, rng):
+    network = identity(width=4, depth=2, pooling=pooling, residual=residual).double()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    clean = torch.randn(4, 1, 8, 8, dtype=torch.float64, generator=rng)
+    noisy = clean + 0.1 * torch.randn(clean.shape, dtype=torch.float64, generator=rng)
+    reached = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        functional.mse_loss(network(noisy), clean).backward()
+        gradients = {name: p.grad for name, p in network.named_parameters()}
+        reached.append({name for name, g in gradients.items() if g.abs().max() > 0})
+        optimizer.step()
+
+    path = {"last"} if residual else {"last", "encoders.0", "decoders.0"}
+    assert reached[0] == {n for n in gradients if any(n.startswith(f"{p}.") for p in path)}
+    assert reached[1] == set(gradients)
+
+
+def test_identity_start_leaves_the_other_filters_as_they_were_drawn():
+    networks = []
+    for init in ("random", "identity"):
+        torch.manual_seed(0)
+        networks.append(UNet(width=6, depth=1, normalization="none", init=init).state_dict())
+
+    for name, drawn in networks[0].items():
+        start = 2 if name.split(".")[0] in ("encoders", "decoders") else 0
+        if not name.startswith("last"):
+            assert torch.equal(networks[1][name][start:], drawn[start:])
+
+
+@each_normalization
+def test_residual_identity_start_takes_any_normalization(normalization, rng):
+    network = UNet(
+        width=8, depth=1, normalization=normalization, residual=True, init="identity"
+    ).double()
+    image = torch.randn(2, 1, 6, 8, dtype=torch.float64, generator=rng)
+
+    assert_close(network(image), image)  # in training mode too
+
+
 class _Recorder(TorchDispatchMode):
     def __init__(self):
         super().__init__()
@@ -384,6 +458,16 @@ def test_learns_to_denoise(pooling):
         ({"depth": 0}, "depth must be at least 1, got 0"),
         ({"width": 0}, "width must be at least 1, got 0"),
         ({"in_channels": 2, "residual": True}, "equal in_channels and out_channels, got 2 and 1"),
+        ({"init": "zero"}, "init must be one of identity, random, got 'zero'"),
+        ({"init": "identity"}, "init='identity' needs normalization='none', got 'batch'"),
+        (
+            {"init": "identity", "normalization": "none", "in_channels": 2},
+            "init='identity' needs equal in_channels and out_channels, got 2 and 1",
+        ),
+        (
+            {"init": "identity", "normalization": "none", "width": 1},
+            "init='identity' needs a width of at least 2, two channels for each .* got 1",
+        ),
     ],
 )
 def test_refuses_wrong_arguments(arguments, message):

@@ -48,9 +48,10 @@ def write_reconstruction(folder, size=SIZE):
         "window": [0.0, 0.03],
         "medical": True,
         "measurement": "fan beam, 1e+05 photons per ray",
+        "scan": {"source to detector": "553.74 mm"},
         "reference": "the object itself",
         "methods": {
-            "fbp": {"label": "FBP"},
+            "fbp": {"label": "FBP", "words": "filtered back-projection"},
             "tv": {"label": "total variation"},
             "unet": {"label": "U-Net"},
         },

@@ -1,9 +1,12 @@
 """The page: one file that loads nothing, with every number of the folder and words for pictures."""
 
+import base64
+import io
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image as PillowImage
 
 from framelets.core import RunFolder
 from framelets.report import write_report
@@ -43,6 +46,11 @@ def read_page(run):
     page.text = text
     page.words = " ".join(page.words.split())
     return page
+
+
+def decode(uri):
+    content = base64.b64decode(uri.split(",")[1])
+    return np.asarray(PillowImage.open(io.BytesIO(content)).convert("L"))
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +102,57 @@ def test_numbers_of_the_folder_are_there(full_page):
         "framelets explain unet --at image.npy",
     ):
         assert expected in full_page.words, expected
+
+
+def test_the_scan_and_the_methods_are_described(full_page):
+    before, after = full_page.words.split("source to detector553.74 mm")
+    assert before.count("The scan") == 1  # its section, and none below it
+    assert "The reconstructions" not in before
+    assert "FBP: filtered back-projection" in after
+
+
+def test_without_a_reference_there_is_no_talk_of_metrics(run_folder, content):
+    content.write_reconstruction(run_folder)
+    metrics = run_folder.read_json("metrics.json")
+    rows = {name: {"seconds": row["seconds"]} for name, row in metrics["rows"].items()}
+    run_folder.write_json("metrics.json", metrics | {"rows": rows})
+    arrays = run_folder.read_npz("reconstruction.npz")
+    del arrays["reference"]
+    run_folder.write_npz("reconstruction.npz", **arrays)
+
+    page = read_page(run_folder.path)
+
+    assert "Time and size" in page.headings
+    assert not any(word in page.words for word in ("PSNR", "SSIM", "NMSE", "better than"))
+
+
+@pytest.mark.parametrize(("factor", "shared"), [(2.0, True), (0.5, True), (50.0, False)])
+def test_the_window_of_the_input_shows_the_input(factor, shared, run_folder, content):
+    content.write_geometry(run_folder, baseline=False)
+    arrays = run_folder.read_npz("geometry.npz")
+    ramp = np.linspace(0, 1, arrays["0.image"].size).reshape(arrays["0.image"].shape)
+    run_folder.write_npz("geometry.npz", **(arrays | {"0.image": factor * ramp, "0.output": ramp}))
+
+    page = read_page(run_folder.path)
+
+    pictures = {p["alt"]: decode(p["src"]) for p in page.all("img") if "image/png" in p["src"]}
+    for alt in ("The image given to the network.", "The network's output."):
+        assert np.ptp(pictures[alt].astype(int)) > 100
+        assert (pictures[alt] == 255).mean() < 0.1  # little is clipped
+    assert ("image x, on a scale of its own" in page.words) is not shared
+
+
+def test_figures_from_scan_to_image_say_so(run_folder, content):
+    content.write_geometry(run_folder, ("unrolled",), baseline=False)
+    assert "from scan to image" not in read_page(run_folder.path).words
+    geometry = run_folder.read_json("geometry.json")
+    geometry["networks"][0]["input_is_scan"] = True
+    run_folder.write_json("geometry.json", geometry)
+
+    words = read_page(run_folder.path).words
+
+    assert "at least, from scan to image" in words
+    assert "1.893 from scan to image, the norm" in words
 
 
 def test_offset_share_is_that_of_the_norms(full_page):

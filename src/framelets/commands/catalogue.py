@@ -1,5 +1,6 @@
 """What there is: tasks, methods, weights, experiments and readable formats."""
 
+from framelets.commands.reconstruction import METHODS_IN_WORDS
 from framelets.commands.result import Result, Table
 from framelets.data import READABLE_FORMATS, SCAN_KEYS
 from framelets.experiments import EXPERIMENTS
@@ -27,9 +28,13 @@ def catalogue() -> Result:
     }
     tables: list[Table] = [
         (
-            "Tasks and their methods",
-            ["task", "methods (reconstruct --method)"],
-            [[name, ", ".join(task.methods)] for name, task in TASKS.items()],
+            "Tasks and their methods (reconstruct --method)",
+            ["task", "method", "what it is"],
+            [
+                [name if method == task.methods[0] else "", method, METHODS_IN_WORDS[method]]
+                for name, task in TASKS.items()
+                for method in task.methods
+            ],
         ),
         (
             "Shipped weights (explain)",

@@ -5,7 +5,7 @@ from pathlib import Path
 from framelets.commands.devices import choose_device
 from framelets.commands.explanation import ImageCard, write_explanation
 from framelets.commands.pixels import choose_pixels
-from framelets.commands.reconstruction import LABELS, write_reconstructions
+from framelets.commands.reconstruction import write_reconstructions
 from framelets.commands.result import Result, explanation_note, explanation_table, metrics_table
 from framelets.commands.simulate import SimulateConfig, chest_slice, simulate_scan
 from framelets.commands.stages import Stages, silent
@@ -74,7 +74,7 @@ def demo(
             title=f"A chest from {num_views} X-ray views",
             data=source,
             reference=made.reference,
-            words=f"{config.photons_per_ray:,.0f} photons per ray, simulated on a finer grid",
+            words="simulated on a finer grid",
             window=_WINDOW,
             note=_NOTE,
             device=where,
@@ -86,7 +86,7 @@ def demo(
             folder,
             [subject],
             ImageCard(
-                f"FBP of the scan of {source}, divided by its 99th percentile",
+                f"fbp of the scan of {source}, divided by its 99th percentile",
                 "of the 99th percentile",
             ),
             choose_pixels(made.reference),
@@ -103,7 +103,7 @@ def demo(
     return Result(
         "demo",
         data,
-        tables=[metrics_table(rows, LABELS), explanation_table(content["networks"])],
+        tables=[metrics_table(rows), explanation_table(content["networks"])],
         notes=[
             explanation_note(content["networks"]),
             _NOTE,

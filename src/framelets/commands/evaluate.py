@@ -27,4 +27,4 @@ def evaluate(runs: Sequence[Path]) -> Result:
         for method, row in found.items():
             plain = {k: v.get("mean") if isinstance(v, dict) else v for k, v in row.items()}
             rows[f"{run.name}: {method}" if len(runs) > 1 else method] = plain
-    return Result("metrics", data, tables=[metrics_table(rows, {})])
+    return Result("metrics", data, tables=[metrics_table(rows)])

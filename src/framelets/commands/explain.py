@@ -160,7 +160,7 @@ def _subjects(
     if options.num_views is not None:
         raise ValueError(f"--views is for scans, but {at} is an image")
     found = read_image(at, key=options.key, slice_index=options.slice_index)
-    found = dataclasses.replace(found, pixels=_cropped(found.pixels, options.crop))
+    found = dataclasses.replace(found, pixels=cropped(found.pixels, options.crop))
     place = f", slice {options.slice_index}" if options.slice_index is not None else ""
     words = f"{at.name}{place}, {found.pixels.shape[0]} x {found.pixels.shape[1]} pixels"
     own = [network for network in networks if not network.task]
@@ -206,7 +206,8 @@ def _subjects_at_scan(
     return subjects, card, guide, chain
 
 
-def _cropped(image: Tensor, size: int | None) -> Tensor:
+def cropped(image: Tensor, size: int | None) -> Tensor:
+    """Cut the middle of an image, so many pixels square; all of it if the size is None."""
     if size is None:
         return image
     height, width = image.shape

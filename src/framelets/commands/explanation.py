@@ -164,6 +164,10 @@ def _explain_one(
     progress(0.3)
     levels = frame_levels(local, generator=generator)
     progress(1.0)
+    # Where L is the Jacobian, sigma_1 and K_p are one norm, and either search may have found more.
+    sigma = float(triplets.values[0])
+    lower = max(bounds.lower, sigma) if local.piecewise_linear else bounds.lower
+    upper = max(bounds.upper, lower)
     linear = local.output - local.offset
     pattern = local.activation_pattern
     table = {
@@ -191,8 +195,8 @@ def _explain_one(
             "num_products": triplets.num_products,
         },
         "lipschitz": {
-            "lower": bounds.lower,
-            "upper": bounds.upper if math.isfinite(bounds.upper) else None,
+            "lower": lower,
+            "upper": upper if math.isfinite(upper) else None,
             "probability": bounds.probability,
             "num_products": bounds.num_products,
         },

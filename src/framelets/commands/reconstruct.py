@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from framelets.commands.devices import choose_device
-from framelets.commands.reconstruction import LABELS, write_reconstructions
+from framelets.commands.reconstruction import assumed_photons, write_reconstructions
 from framelets.commands.result import Result, metrics_table
 from framelets.commands.scan_files import scans_in
 from framelets.commands.stages import Stages, silent
 from framelets.commands.task_scans import grid_of, read_scan
-from framelets.core import RunFolder, choose, refuse_unknown
+from framelets.core import RunFolder, choose, refuse_unknown, sha256_of
 from framelets.report import write_report
 from framelets.tasks import TASKS, SparseViewCT
 
@@ -34,7 +34,8 @@ def reconstruct(
     """Reconstruct a scan, or every scan of a folder, each into a run folder.
 
     A folder of scans gives a folder of runs. A scan whose run holds the same methods with the same
-    settings is left alone, so that an interrupted command goes on where it stopped.
+    settings, of a file with the same content, is left alone, so that an interrupted command goes
+    on where it stopped.
 
     Args:
         scan: A scan, or a folder of scans.
@@ -68,19 +69,25 @@ def reconstruct(
         target = run / path.stem if scan.is_dir() else run
         settings = {
             "scan": str(path.resolve()),
+            "scan_sha256": sha256_of(path),
             "methods": list(methods),
             "num_views": num_views,
             "size": size,
         }
         done = _finished(target, settings)
+        reused = done is not None
         if done is None:
             counter = f"{index + 1} of {len(paths)}, " if len(paths) > 1 else ""
             named = _prefixed(stages, f"{counter}{path.name}: ")
-            done = _one(path, methods, target, chosen, settings, where, seed, command, named)
+            done, found = _one(path, methods, target, chosen, settings, where, seed, command, named)
+            notes += found
         else:
-            notes.append(f"{target} was finished already")
-        data[str(path)] = {"run": str(target), "metrics": done}
-        tables.append((path.name if len(paths) > 1 else "", *metrics_table(done, LABELS)[1:]))
+            notes.append(
+                f"{target} was finished already: its results are shown, nothing was computed; "
+                "choose a new --run to compute again."
+            )
+        data[str(path)] = {"run": str(target), "metrics": done, "reused": reused}
+        tables.append((path.name if len(paths) > 1 else "", *metrics_table(done)[1:]))
         files["report" if len(paths) == 1 else f"report of {path.name}"] = target / "report.html"
     result = next(iter(data.values())) if len(paths) == 1 else {"scans": data}
     return Result("reconstruction", result, tables=tables, notes=notes, files=files)
@@ -96,9 +103,19 @@ def _one(
     seed: int,
     command: str,
     stages: Stages,
-) -> dict[str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Reconstruct one scan; give the metrics and what a reader of them must know."""
+    size = settings["size"]
     measurement = read_scan(path, settings["num_views"])
-    grid, reference = grid_of(path, task, measurement, settings["size"])
+    grid, reference = grid_of(path, task, measurement, size)
+    dropped = ""
+    if reference is None and size is not None:
+        stored, known = grid_of(path, task, measurement)
+        if known is not None:
+            dropped = (
+                f"No metrics: the reference has {stored.height} x {stored.width} pixels, "
+                f"--size asked for {size} x {size}."
+            )
     folder = RunFolder(run)
     with folder.lock("reconstruct"):
         rows = write_reconstructions(
@@ -110,12 +127,14 @@ def _one(
             title=f"Reconstruction of {path.name}",
             data=f"{path.name}",
             reference=reference,
+            note=dropped,
             device=device,
             stages=stages,
         )
         folder.write_run_json(command, seed, stage="reconstruct", settings=settings)
         write_report(run)
-    return rows
+    assumed = assumed_photons(measurement, methods)
+    return rows, [f"{path.name}: {note}" for note in (dropped, assumed) if note]
 
 
 def _finished(run: Path, settings: dict[str, Any]) -> dict[str, Any] | None:

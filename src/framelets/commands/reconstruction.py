@@ -12,22 +12,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from framelets.commands.stages import Stages, silent
-from framelets.commands.task_scans import scan_words
+from framelets.commands.task_scans import scan_facts, scan_words
 from framelets.core import RunFolder
 from framelets.data import CTMeasurement
 from framelets.physics import ImageGrid
-from framelets.tasks import SparseViewCT
+from framelets.tasks import TUNED_PHOTONS, SparseViewCT
 
-LABELS = {
-    "fbp": "FBP",
-    "tv": "total variation",
-    "unet": "U-Net",
-    "dual-frame-unet": "dual-frame U-Net",
-    "tight-frame-unet": "tight-frame U-Net",
-    "tight-frame-unet-narrow": "narrow tight-frame U-Net",
-    "unrolled": "unrolled network",
+METHODS_IN_WORDS = {
+    "fbp": "filtered back-projection",
+    "tv": "total variation, its weight tuned on simulated scans",
+    "unet": "U-Net after fbp, average pooling",
+    "dual-frame-unet": "U-Net after fbp, dual-frame pooling",
+    "tight-frame-unet": "U-Net after fbp, tight-frame pooling",
+    "tight-frame-unet-narrow": "tight-frame-unet, narrowed to about the parameters of unet",
+    "unrolled": "steps toward the measurement, each followed by a tight-frame U-Net",
 }
-"""What the page calls the methods."""
+"""What the methods are; every table, page and option calls them by the names on the left."""
 
 
 def write_reconstructions(
@@ -72,7 +72,7 @@ def write_reconstructions(
     if device is not None and device.type != "cpu":
         moved = dataclasses.replace(measurement, sinogram=measurement.sinogram.to(device))
     for method in methods:
-        progress = stages(LABELS.get(method, method))
+        progress = stages(method)
         network = task.trained(method) if method in task.networks else None
         if network is not None and device is not None:
             network = network.to(device)
@@ -91,11 +91,12 @@ def write_reconstructions(
         "unit": "1/mm",
         "window": window or _window(images, reference),
         "medical": True,
-        "note": note,
+        "note": " ".join(part for part in (note, assumed_photons(measurement, methods)) if part),
         "measurement": ", ".join(part for part in (scan_words(measurement), words) if part),
+        "scan": scan_facts(measurement),
         "reference": "pixel average of the finer object",
         "spacing_mm": grid.pixel_spacing_mm,
-        "methods": {method: {"label": LABELS.get(method, method)} for method in methods},
+        "methods": {m: {"label": m, "words": METHODS_IN_WORDS.get(m, "")} for m in methods},
     }
     arrays = {**images, "measurement": measurement.sinogram}
     if reference is not None:
@@ -104,6 +105,16 @@ def write_reconstructions(
     baseline = classical[0] if classical else None
     folder.write_json("metrics.json", {"baseline": baseline, "rows": rows})
     return rows
+
+
+def assumed_photons(measurement: CTMeasurement, methods: Sequence[str]) -> str:
+    """Say which noise was assumed, if a method needs to know it and the scan does not say."""
+    if "tv" not in methods or measurement.photons_per_ray is not None:
+        return ""
+    return (
+        f"The scan does not say its photons_per_ray: the weight of tv is that of "
+        f"{TUNED_PHOTONS:,.0f}."
+    )
 
 
 def _scores(task: SparseViewCT, image: Tensor, reference: Tensor) -> dict[str, float]:

@@ -38,12 +38,12 @@ _COLUMNS = {
 }
 
 
-def metrics_table(rows: dict[str, dict[str, Any]], labels: dict[str, str]) -> Table:
+def metrics_table(rows: dict[str, dict[str, Any]]) -> Table:
     """Show metrics, one method a row; columns that no method fills are left out."""
     keys = [key for key in _COLUMNS if any(row.get(key) is not None for row in rows.values())]
     body = [
         [
-            labels.get(name, name),
+            name,
             *("-" if row.get(k) is None else format(row[k], _COLUMNS[k][1]) for k in keys),
         ]
         for name, row in rows.items()
@@ -57,8 +57,8 @@ def explanation_table(networks: Sequence[dict[str, Any]]) -> Table:
         ("replay error", lambda n: f"{n['replay_error']:.2g}"),
         ("offset |b| / |f(x)|", lambda n: f"{n['norms']['offset'] / n['norms']['output']:.3f}"),
         ("linear |Lx| / |f(x)|", lambda n: f"{n['norms']['linear'] / n['norms']['output']:.3f}"),
-        ("sigma_1 of L", lambda n: f"{n['spectrum']['values'][0]:.4g}"),
-        ("K_p here, at least", lambda n: f"{n['lipschitz']['lower']:.4g}"),
+        ("sigma_1 of L, residual", _largest),
+        ("K_p here, at least", lambda n: f"{n['lipschitz']['lower']:.4g}{_from_scan(n)}"),
         ("K_p here, at most*", _upper),
         ("frame bounds", _bounds),
         ("units switched on", _active),
@@ -74,16 +74,26 @@ def explanation_note(networks: Sequence[dict[str, Any]]) -> str:
     return f"* with probability {probability}; at this image only, no proof of robustness"
 
 
+def _largest(network: dict[str, Any]) -> str:
+    found = network["spectrum"]
+    return f"{found['values'][0]:.4g}, {found['residuals'][0]:.1g}"
+
+
 def _upper(network: dict[str, Any]) -> str:
     bounds = network["lipschitz"]
     if bounds["upper"] is None:
         return "-"
-    return f"{bounds['upper']:.4g}"
+    return f"{bounds['upper']:.4g}{_from_scan(network)}"
+
+
+def _from_scan(network: dict[str, Any]) -> str:
+    return " (from scan to image)" if network.get("input_is_scan") else ""
 
 
 def _bounds(network: dict[str, Any]) -> str:
     bounds = Counter(f"{x['lower']:.3g}..{x['upper']:.3g}" for x in network["frame_levels"])
-    return ", ".join(f"{text} ({count}x)" for text, count in bounds.items()) or "-"
+    words = [f"{text} ({count} level{'s' if count > 1 else ''})" for text, count in bounds.items()]
+    return ", ".join(words) or "-"
 
 
 def _active(network: dict[str, Any]) -> str:

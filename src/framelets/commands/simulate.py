@@ -15,6 +15,7 @@ from framelets.commands.task_scans import scan_words
 from framelets.core import load_config
 from framelets.data import (
     CTMeasurement,
+    Image,
     Volume,
     chest_ct,
     hounsfield_to_attenuation,
@@ -84,7 +85,9 @@ def simulate(
     *,
     at: Path | None = None,
     slice_index: int | None = None,
+    key: str | None = None,
     spacing_mm: float | None = None,
+    scale: float | None = None,
     seed: int = 0,
     stages: Stages = silent,
 ) -> Result:
@@ -95,7 +98,9 @@ def simulate(
         output: Archive to write.
         at: Image in Hounsfield units or 1/mm; a slice of the chest CT by default.
         slice_index: Slice of a volume.
+        key: Array of an npz archive.
         spacing_mm: Pixel size, if the file does not say.
+        scale: What a pixel value of 1 is in 1/mm, for an image that is no attenuation.
         seed: Seed of the noise.
         stages: Told how far it is.
 
@@ -105,9 +110,13 @@ def simulate(
     """
     settings = load_config(SimulateConfig, config)
     if at is None:
+        if (key, spacing_mm, scale) != (None, None, None):
+            raise ValueError("--key, --spacing-mm and --scale are for an image; name one with --at")
         image, pixel_mm, source = chest_slice(slice_index)
     else:
-        image, pixel_mm, source = _attenuation(at, slice_index, spacing_mm)
+        found = read_image(at, slice_index=slice_index, key=key)
+        pixel_mm = _spacing(found, spacing_mm)
+        image, source = _attenuation(found, scale)
     progress = stages("projecting")
     progress(0.0)
     made = simulate_scan(settings, image, pixel_mm, seed)
@@ -128,7 +137,14 @@ def simulate(
         "reference_spacing_mm": pixel,
     }
     rows = [[key, value] for key, value in data.items() if key != "output"]
-    return Result("simulation", data, tables=[("", ["", ""], rows)], files={"scan": output})
+    radius = made.grid.width / 2 * pixel - pixel
+    note = (
+        f"Outside the disk of {radius:.4g} mm around its middle, which every view sees whole, the "
+        "image was set to zero."
+    )
+    return Result(
+        "simulation", data, tables=[("", ["", ""], rows)], notes=[note], files={"scan": output}
+    )
 
 
 def simulate_scan(
@@ -181,26 +197,51 @@ def chest_slice(index: int | None = None) -> tuple[Float[Tensor, "height width"]
     return image, spacing, f"slice {chosen} of a chest CT ({size}: coarse; {volume.source})"
 
 
-def _attenuation(
-    path: Path, slice_index: int | None, spacing_mm: float | None
-) -> tuple[Tensor, float, str]:
-    found = read_image(path, slice_index=slice_index)
+def _spacing(image: Image, spacing_mm: float | None) -> float:
+    """Return the pixel size: what the user says, else what the file says."""
     spacing = spacing_mm
     if spacing is None:
-        if found.spacing_mm is None:
-            raise ValueError(f"{path} does not say its pixel size; give --spacing-mm")
-        if not math.isclose(*found.spacing_mm, rel_tol=1e-3):
-            raise ValueError(f"{path} must have square pixels, got {found.spacing_mm} mm")
-        spacing = found.spacing_mm[1]
+        if image.spacing_mm is None:
+            raise ValueError(f"{image.source} does not say its pixel size; give --spacing-mm")
+        if not math.isclose(*image.spacing_mm, rel_tol=1e-3):
+            raise ValueError(f"{image.source} must have square pixels, got {image.spacing_mm} mm")
+        spacing = image.spacing_mm[1]
     if not 0 < spacing < math.inf:
         raise ValueError(f"--spacing-mm must be positive, got {spacing}")
-    pixels = hounsfield_to_attenuation(found.pixels) if found.unit == "HU" else found.pixels
-    if float(pixels.max()) > 1 or float(pixels.min()) < 0:
+    return spacing
+
+
+def _attenuation(image: Image, scale: float | None) -> tuple[Tensor, str]:
+    """Return the attenuation in 1/mm, and in words where it comes from."""
+    path, pixels = image.source, image.pixels
+    if image.unit in ("HU", "1/mm"):
+        if scale is not None:
+            raise ValueError(
+                f"--scale is for images without attenuation; {path} is in {image.unit}"
+            )
+        if image.unit == "HU":
+            pixels = hounsfield_to_attenuation(pixels)
+        return _checked(path, pixels), path
+    if scale is not None:
+        if not 0 < scale < math.inf:
+            raise ValueError(f"--scale must be positive, got {scale}")
+        return _checked(path, scale * pixels), f"{path}, a value of 1 taken as {scale:g} 1/mm"
+    if image.unit:
+        raise ValueError(
+            f"{path} holds values in {image.unit}, which is no attenuation; say with --scale what "
+            "a value of 1 is in 1/mm, such as --scale 0.02, about that of water"
+        )
+    return _checked(path, pixels), f"{path}, taken as attenuation in 1/mm"
+
+
+def _checked(path: str, attenuation: Tensor) -> Tensor:
+    low, high = float(attenuation.min()), float(attenuation.max())
+    if high > 1 or low < 0:
         raise ValueError(
             f"{path} must hold Hounsfield units (DICOM, or npz with the key hu) or attenuation in "
-            f"1/mm from 0 to 1, got {float(pixels.min()):.4g} to {float(pixels.max()):.4g}"
+            f"1/mm from 0 to 1, got {low:.4g} to {high:.4g}; --scale makes attenuation of others"
         )
-    return pixels, spacing, str(path)
+    return attenuation
 
 
 def _resampled(image: Tensor, size: int) -> Tensor:

@@ -93,7 +93,31 @@ def scan_words(measurement: CTMeasurement) -> str:
     """Describe a scan in words."""
     beam = "fan beam" if measurement.kind == "fan" else "parallel beam"
     views, detectors = measurement.sinogram.shape[-2:]
-    return f"{beam}, {views} views, {detectors} detector elements"
+    words = f"{beam}, {views} views, {detectors} detector elements"
+    photons = measurement.photons_per_ray
+    if photons is None:
+        return words
+    return f"{words}, {f'{photons:,.0f} photons per ray' if photons else 'noise-free'}"
+
+
+def scan_facts(measurement: CTMeasurement) -> dict[str, str]:
+    """Tell where source and detector stood, one fact a line, with units."""
+    m = measurement
+    first, last = (math.degrees(float(angle)) for angle in m.view_angles[[0, -1]])
+    photons = "not stated" if m.photons_per_ray is None else f"{m.photons_per_ray:,.0f}"
+    facts = {
+        "beam": "fan, flat detector" if m.kind == "fan" else "parallel",
+        "views": f"{len(m.view_angles)}, from {first:.4g} to {last:.4g} degrees",
+        "detector": f"{m.sinogram.shape[-1]} elements of {m.detector_spacing_mm:.4g} mm, "
+        f"offset {m.detector_offset_mm:.4g} mm",
+        "photons per ray": "noise-free" if m.photons_per_ray == 0 else photons,
+    }
+    if m.source_to_isocenter_mm is not None:
+        facts["source to rotation axis"] = f"{m.source_to_isocenter_mm:.5g} mm"
+        facts["source to detector"] = f"{m.source_to_detector_mm:.5g} mm"
+    if m.axis_offset_mm:
+        facts["rotation axis off by"] = f"{m.axis_offset_mm:.4g} mm"
+    return facts
 
 
 def subject_at_scan(
@@ -108,7 +132,7 @@ def subject_at_scan(
 def chain_of(measurement: CTMeasurement, grid: ImageGrid) -> Chain:
     """Return projector and filtered back-projection of a scan."""
     scan = scan_of(measurement)
-    return Chain("FBP", CTProjector(scan, grid), FilteredBackProjection(scan, grid, FILTER))
+    return Chain("fbp", CTProjector(scan, grid), FilteredBackProjection(scan, grid, FILTER))
 
 
 def as_network_input(image: Image) -> tuple[Float[Tensor, "1 height width"], str]:

@@ -2,18 +2,23 @@
 
 import importlib
 import json
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from torch import Tensor, nn
 
 from framelets.core import refuse_unknown
+from framelets.networks import reframe
 from framelets.tasks import SHIPPED_WEIGHTS, TASKS, load_plan
 from framelets.training import load_weights
+
+_MAX_EXAMPLE = 2**26
+"""Most entries of the image that a rewritten network is found at; a damaged card may claim any."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +78,8 @@ def load_network(
     if weights is None:
         source += ", with the weights that the code gives it"
     else:
-        state, _ = load_weights(Path(weights))
+        state, card = load_weights(Path(weights))
+        module = _rewritten(module, card)
         _fit(module, state, Path(weights))
         source += f", weights from {weights}"
     return LoadedNetwork(name, module.eval(), source)
@@ -86,11 +92,11 @@ def _of_package(name: str, weights: Path | None) -> LoadedNetwork:
         return LoadedNetwork(name, module, "weights shipped with framelets", task, method)
     if weights.is_dir():
         weights = weights / "weights.safetensors"
-    state, _ = load_weights(weights)
+    state, card = load_weights(weights)
     # A run folder says how the network was made; a file alone must fit the package's settings.
     config = weights.with_name("config.toml")
     made_by = load_plan(config).make_task() if config.is_file() else TASKS[task]()
-    module = made_by.network(method)
+    module = _rewritten(made_by.network(method), card)
     _fit(module, state, weights)
     return LoadedNetwork(name, module.eval(), f"weights from {weights}", task, method)
 
@@ -116,6 +122,9 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 def _make(name: str, arguments: dict[str, Any]) -> nn.Module:
     module_name, _, attribute = name.partition(":")
+    if module_name.endswith(".py"):
+        dotted = ".".join(PurePath(module_name.removesuffix(".py")).parts)
+        raise ValueError(f"network {name}: name the module without .py, as in {dotted}:{attribute}")
     # The user's file lies where they stand; a console script does not look there by itself.
     folder = str(Path.cwd())
     if folder not in sys.path:
@@ -144,6 +153,18 @@ def _make(name: str, arguments: dict[str, Any]) -> nn.Module:
     if not isinstance(found, nn.Module):
         raise TypeError(f"{name} must give a torch.nn.Module, got {type(found).__name__}")
     return found
+
+
+def _rewritten(module: nn.Module, card: Mapping[str, Any]) -> nn.Module:
+    """Rewrite a network as `framelets lint --fix` did before it wrote its weights."""
+    if "reframed" not in card:
+        return module
+    shape = card.get("example_shape")
+    sizes = shape if isinstance(shape, list) else [0]
+    if not all(isinstance(n, int) and n > 0 for n in sizes) or math.prod(sizes) > _MAX_EXAMPLE:
+        raise ValueError(f"the model card has example_shape {shape!r}; write the weights again")
+    some = next(module.parameters())
+    return reframe(module, str(card["reframed"]), some.new_zeros(sizes))
 
 
 def _failed(name: str, doing: str, error: Exception) -> ValueError:

@@ -3,7 +3,13 @@
 from .choices import choose, refuse_unknown
 from .config import dump_config, load_config
 from .linear_operator import Identity, LinearOperator, RealInput
-from .run_folder import RunFolder, RunFolderLockedError, read_arrays, write_atomically
+from .run_folder import (
+    RunFolder,
+    RunFolderLockedError,
+    read_arrays,
+    sha256_of,
+    write_atomically,
+)
 
 __all__ = [
     "Identity",
@@ -16,5 +22,6 @@ __all__ = [
     "load_config",
     "read_arrays",
     "refuse_unknown",
+    "sha256_of",
     "write_atomically",
 ]

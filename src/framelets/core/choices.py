@@ -22,6 +22,9 @@ def refuse_unknown(what: str, name: str, valid: Iterable[str]) -> None:
     if name in names:
         return
     near = get_close_matches(name, names, n=1)
+    if not near:  # "unet" for "sparse-view-ct/unet"
+        last_parts = [valid_name.rpartition("/")[2] for valid_name in names]
+        near = [names[last_parts.index(part)] for part in get_close_matches(name, last_parts, n=1)]
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{what} must be one of {', '.join(sorted(names))}, got {name!r}{hint}")
 

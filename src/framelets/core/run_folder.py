@@ -7,6 +7,7 @@ whole or not at all, so that neither a kill nor a full disk leaves half a result
 
 import contextlib
 import fcntl
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -259,6 +260,12 @@ def write_atomically(path: str | os.PathLike[str], write: Callable[[IO[bytes]], 
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file's content, as hexadecimal text."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_arrays(path: str | os.PathLike[str], max_bytes: int = 8 * 2**30) -> dict[str, np.ndarray]:

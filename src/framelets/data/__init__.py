@@ -2,12 +2,13 @@
 
 from ._formats import READABLE_FORMATS
 from .ct_scans import SCAN_KEYS, CTMeasurement, read_ct_scan, write_ct_scan
-from .evaluation import HTC_SCANS, head_ct, htc_scans
+from .evaluation import EVALUATION_FILES, HTC_SCANS, head_ct, htc_scans
 from .images import Image, read_image, read_volume
 from .packaged import Volume, chest_ct, hounsfield_to_attenuation, natural_images
 from .training_images import TrainingImages
 
 __all__ = [
+    "EVALUATION_FILES",
     "HTC_SCANS",
     "READABLE_FORMATS",
     "SCAN_KEYS",

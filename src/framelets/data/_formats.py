@@ -73,7 +73,7 @@ def decode(path: Path, key: str | None) -> Decoded:
         raise IsADirectoryError(f"{path} is a folder; name one file in it") from None
     if not start:
         raise UnreadableError(f"{path} is empty; was it copied whole?")
-    kind = _recognize(path, start)
+    kind = recognize(path, start)
     if key is not None and kind != "npz":
         raise UnreadableError(f"key is for npz archives, got {key!r} for the {kind} file {path}")
     decoder: Callable[[Path], Decoded] = {
@@ -104,7 +104,12 @@ def one_line_errors(path: Path, kind: str) -> Iterator[None]:
         ) from None
 
 
-def _recognize(path: Path, start: bytes) -> str:
+def recognize(path: Path, start: bytes) -> str:
+    """Name the format of a file, a key of `READABLE_FORMATS`, from its first 132 bytes.
+
+    Raises:
+        ValueError: If it is none of them.
+    """
     if start.startswith(b"\x93NUMPY"):
         return "npy"
     if start.startswith((b"PK\x03\x04", b"PK\x05\x06")):
@@ -198,7 +203,7 @@ def _decode_npz(path: Path, key: str | None) -> Decoded:
     if key is None and len(images) != 1:
         raise UnreadableError(
             f"{path} holds {len(images)} images among its keys {', '.join(arrays) or '(none)'}; "
-            "choose one with key="
+            "choose one with key (--key)"
         )
     name = images[0] if key is None else key
     spacing = arrays.get("spacing_zyx_mm", arrays.get("spacing_mm"))

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from framelets.core.run_folder import read_arrays, write_atomically
+from framelets.data._formats import recognize
 
 SCAN_KEYS = {
     "sinogram": "line integrals of attenuation, -log of the transmission (view, detector)",
@@ -23,6 +24,8 @@ SCAN_KEYS = {
     "source_to_detector_mm, source_detector_mm": "source to detector in mm; fan beam only",
     "detector_offset_mm": "where the detector's middle lies on its own axis in mm (0)",
     "axis_offset_mm": "where the rotation axis lies on the detector's axis in mm; fan beam (0)",
+    "photons_per_ray": "photons that reach an element without an object, 0 for noise-free "
+    "(unknown)",
 }
 """Keys of the npz archives that `read_ct_scan` reads; a second name on a line does as well."""
 
@@ -49,6 +52,8 @@ class CTMeasurement:
         source_to_detector_mm: From the source to the detector; None for parallel rays.
         detector_offset_mm: Where the middle of the detector lies on its own axis.
         axis_offset_mm: Where the rotation axis lies on the detector's axis; for a fan beam.
+        photons_per_ray: Photons that reach an element if nothing is in the way; 0 says that there
+            is no noise, None that the number is unknown.
     """
 
     sinogram: Float[Tensor, "*batch view detector"]
@@ -58,6 +63,7 @@ class CTMeasurement:
     source_to_detector_mm: float | None = None
     detector_offset_mm: float = 0.0
     axis_offset_mm: float = 0.0
+    photons_per_ray: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no scanner measures."""
@@ -81,6 +87,9 @@ class CTMeasurement:
         for name in ("detector_offset_mm", "axis_offset_mm"):
             if not math.isfinite(getattr(self, name)):
                 raise ValueError(f"{name} must be finite, got {getattr(self, name)}")
+        photons = self.photons_per_ray
+        if photons is not None and not 0 <= photons < math.inf:
+            raise ValueError(f"photons_per_ray must be finite and not negative, got {photons}")
 
     @property
     def kind(self) -> Literal["parallel", "fan"]:
@@ -124,6 +133,9 @@ def read_ct_scan(
         raise FileNotFoundError(f"there is no scan {path}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"scan {path} is a folder; name one npz file in it") from None
+    except ValueError:
+        _refuse_an_image(path)
+        raise
     try:
         return _from_arrays(arrays, detector_spacing_mm, rotation_axis, keep_repeated_view)
     except (ValueError, TypeError) as error:
@@ -191,7 +203,21 @@ def _from_arrays(
         source_to_detector_mm=far,
         detector_offset_mm=offset,
         axis_offset_mm=_scalar(arrays, "axis_offset_mm") or 0.0,
+        photons_per_ray=_scalar(arrays, "photons_per_ray"),
     )
+
+
+def _refuse_an_image(path: Path) -> None:
+    with path.open("rb") as stream:
+        start = stream.read(132)
+    try:
+        kind = recognize(path, start)
+    except ValueError:
+        return
+    if kind != "npz":
+        raise ValueError(
+            f"{path} is an image ({kind}), not a scan; make a scan of it with framelets simulate"
+        ) from None
 
 
 def _find(arrays: dict[str, np.ndarray], *names: str) -> np.ndarray | None:

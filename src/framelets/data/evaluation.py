@@ -11,6 +11,12 @@ from framelets.data.packaged import Volume, hounsfield_to_attenuation
 HTC_SCANS = ("ta", "tb", "tc", "td", "solid_disc", "01a", "02a", "03a", "04a")
 """Disks of the Helsinki Tomography Challenge 2022: training set, blank disk, difficulty 1 to 4."""
 
+_HEAD = "ct_head_108x256x256.npz"
+_HTC = {name: f"ct_fanbeam_htc2022_{name}.npz" for name in HTC_SCANS}
+
+EVALUATION_FILES = (_HEAD, *_HTC.values())
+"""Files that a folder of evaluation data holds."""
+
 
 def head_ct(folder: str | os.PathLike[str]) -> Volume:
     """Read the head CT for evaluation as attenuation.
@@ -26,7 +32,7 @@ def head_ct(folder: str | os.PathLike[str]) -> Volume:
     Raises:
         OSError: If the file is missing.
     """
-    volume = read_volume(Path(folder) / "ct_head_108x256x256.npz", key="hu")
+    volume = read_volume(Path(folder) / _HEAD, key="hu")
     return Volume(
         voxels=hounsfield_to_attenuation(volume.voxels.flip(1)),
         spacing_zyx_mm=volume.spacing_zyx_mm,
@@ -53,5 +59,5 @@ def htc_scans(folder: str | os.PathLike[str]) -> Iterator[tuple[str, CTMeasureme
         A. Meaney, F. Silva de Moura and S. Siltanen, "Helsinki Tomography Challenge 2022 open
         tomographic dataset", Zenodo, 2022, 10.5281/zenodo.7418878. CC BY 4.0.
     """
-    for name in HTC_SCANS:
-        yield name, read_ct_scan(Path(folder) / f"ct_fanbeam_htc2022_{name}.npz")
+    for name, file in _HTC.items():
+        yield name, read_ct_scan(Path(folder) / file)

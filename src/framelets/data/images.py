@@ -78,16 +78,23 @@ def read_image(
     if values.ndim == 3:
         num_slices = len(values)
         if slice_index is None and num_slices > 1:
+            hint = ""
+            if values.shape[-1] <= 4 < num_slices:
+                hint = "; if the last axis holds channels, save numpy.moveaxis(array, -1, 0)"
             raise ValueError(
                 f"{path} holds {num_slices} slices of {values.shape[1]} x {values.shape[2]}; "
-                f"choose one with a slice index from 0 to {num_slices - 1}"
+                f"choose one with slice_index (--slice) from 0 to {num_slices - 1}{hint}"
             )
         index = slice_index or 0
         if not 0 <= index < num_slices:
-            raise ValueError(f"slice_index must be 0 to {num_slices - 1} in {path}, got {index}")
+            raise ValueError(
+                f"slice_index (--slice) must be 0 to {num_slices - 1} in {path}, got {index}"
+            )
         values = values[index].copy()
     elif slice_index:
-        raise ValueError(f"slice_index is for volumes, but {path} holds one image {values.shape}")
+        raise ValueError(
+            f"slice_index (--slice) is for volumes, but {path} holds one image {values.shape}"
+        )
     spacing = _checked_spacing(decoded, path, 2)
     return Image(
         pixels=torch.from_numpy(values),

@@ -36,18 +36,27 @@ class ExperimentOptions:
     stages: Callable[[str], Callable[[float], None]] = _silent
     weights: Sequence[Path] = ()
 
-    def find_data(self) -> Path:
+    def find_data(self, files: Sequence[str] = ()) -> Path:
         """Give the folder of measured data.
 
+        Args:
+            files: What it must hold.
+
         Raises:
-            FileNotFoundError: If there is none.
+            FileNotFoundError: If there is no such folder, or a file is not in it.
         """
         named = self.data_folder or os.environ.get("FRAMELETS_DATA")
         folder = Path(named) if named else Path("..") / "shared" / "data"
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"there is no folder of measured data {folder}; "
-                "set the environment variable FRAMELETS_DATA to it"
+                "give --data, or set the environment variable FRAMELETS_DATA to it"
+            )
+        missing = [name for name in files if not (folder / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"folder {folder} has {len(files) - len(missing)} of the {len(files)} files of "
+                f"measured data that are needed; missing: {', '.join(missing)}"
             )
         return folder
 

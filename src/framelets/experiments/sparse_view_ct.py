@@ -17,8 +17,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from framelets.core.run_folder import RunFolder
-from framelets.data import CTMeasurement, head_ct, htc_scans
+from framelets.core.run_folder import RunFolder, sha256_of
+from framelets.data import EVALUATION_FILES, CTMeasurement, head_ct, htc_scans
 from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome
 from framelets.experiments.sparse_view_ct_figure import draw_figure
 from framelets.experiments.sparse_view_ct_table import (
@@ -34,6 +34,7 @@ from framelets.experiments.sparse_view_ct_table import (
 from framelets.physics import CTProjector, FanBeamScan, ImageGrid, pixel_average
 from framelets.tasks import SparseViewCT, load_plan
 from framelets.tasks.ct_simulation import scan_of
+from framelets.tasks.shipped import weights_path
 from framelets.training import load_weights
 
 VIEWS = (30, 60, 90, 120)
@@ -48,6 +49,9 @@ CASES = {
     "disks, measured": ("disks", PHOTONS),
 }
 """Data set and the noise that the weight of total variation is chosen for."""
+
+_DATA_FILE = "data.json"
+_WEIGHTS_FILE = "weights.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +69,8 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
     """Reconstruct both data sets by every method, measure, and check the aims.
 
     Metrics of each image lie in `metrics/`, one file for each case, number of views and method;
-    what lies there already is not computed again.
+    what lies there already is not computed again, and the outcome says how much that was. Results
+    of shipped weights that have changed since are.
 
     Args:
         folder: Receives `results.json`, `results.csv`, `results.md` and `figure.png`.
@@ -74,15 +79,19 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
 
     Raises:
         FileNotFoundError: If the measured data are missing.
-        ValueError: If a folder of weights holds no training of this task.
+        ValueError: If a folder of weights holds no training of this task, or the run folder holds
+            results of other data.
     """
     task = SparseViewCT()
-    data_folder = options.find_data()
+    data_folder = options.find_data(EVALUATION_FILES)
     others = {path.name: other_trainings(path) for path in options.weights}
     all_views = VIEWS[:2] if options.quick else VIEWS
     scores: Scores = {}
     other_scores: dict[str, Scores] = {label: {} for label in others}
+    num_results, num_reused = 0, 0
     with folder.lock("reproduce"):
+        _refuse_other_data(folder, data_folder)
+        weights, changed = _shipped_weights(folder)
         for case_name, (data, photons) in CASES.items():
             for num_views in all_views:
                 load = cache(partial(_load, data, photons, num_views, options, data_folder))
@@ -99,7 +108,10 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
                     slug = f"{case_name}-{num_views}-{method}{label}"
                     slug = slug.replace(", ", "-").replace(" ", "-")
                     name = f"metrics/{slug}.json"
-                    if not folder.has(name):
+                    num_results += 1
+                    if folder.has(name) and (network is not None or method not in changed):
+                        num_reused += 1
+                    else:
                         shown = None if network else f"images/{slug}.npz"
                         found = _measure(
                             task, load(), method, network, photons, report, folder, shown
@@ -108,8 +120,9 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
                     of_views = collected.setdefault(case_name, {}).setdefault(num_views, {})
                     of_views[method] = folder.read_json(name)
                     report(1.0)
+        folder.write_json(_WEIGHTS_FILE, weights)
         summary = summarize(scores)
-        verdicts = judge(scores)
+        verdicts = judge(scores, quick=options.quick)
         content = {
             "command": options.command,
             "data": {
@@ -122,13 +135,13 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
             "summary": summary,
             "verdicts": verdicts,
         }
-        folder.write_json("results.json", content)
         tables = make_tables(summary, budgets(task))
         if others:
             content["other_trainings"] = {
                 label: summarize(of_label) for label, of_label in other_scores.items()
             }
             tables.append(training_table(scores, other_scores))
+        folder.write_json("results.json", content)
         folder.write_text("results.csv", as_csv(summary))
         folder.write_text("results.md", as_markdown(tables, verdicts, options.command))
         figure = draw_figure(folder, task.methods, FIGURE_VIEWS)
@@ -137,6 +150,7 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
         content,
         tables=tables,
         notes=[
+            *_reused_note(folder, num_reused, num_results),
             "Head: one patient, so the spread is that within one patient. Never trained on.",
             *verdicts,
             "Research software, not a medical device.",
@@ -149,7 +163,38 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
     )
 
 
+def _reused_note(folder: RunFolder, num_reused: int, num_results: int) -> list[str]:
+    if not num_reused:
+        return []
+    return [
+        f"{num_reused} of {num_results} results were in {folder.path} already and were not "
+        "computed again; choose a new --run to compute them."
+    ]
+
+
 # Data.
+
+
+def _shipped_weights(folder: RunFolder) -> tuple[dict[str, str], set[str]]:
+    """Return the SHA-256 of each shipped weights file, and the networks whose file has changed."""
+    task = SparseViewCT
+    found = {name: sha256_of(weights_path(f"{task.name}/{name}")) for name in task.networks}
+    if not folder.has(_WEIGHTS_FILE):
+        folder.write_json(_WEIGHTS_FILE, found)
+    earlier = folder.read_json(_WEIGHTS_FILE)
+    return found, {name for name in found if earlier.get(name) != found[name]}
+
+
+def _refuse_other_data(folder: RunFolder, data_folder: Path) -> None:
+    found = {name: sha256_of(data_folder / name) for name in EVALUATION_FILES}
+    earlier = folder.read_json(_DATA_FILE) if folder.has(_DATA_FILE) else found
+    changed = [name for name in found if earlier.get(name) != found[name]]
+    if changed:
+        raise ValueError(
+            f"run folder {folder.path} holds results of another {changed[0]} than the one in "
+            f"{data_folder}; choose a new --run"
+        )
+    folder.write_json(_DATA_FILE, found)
 
 
 def _load(

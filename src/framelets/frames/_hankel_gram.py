@@ -22,6 +22,11 @@ def gram(
     signal: Inexact[Tensor, "*signal"], window: tuple[int, ...], *, wraps: bool
 ) -> Inexact[Tensor, "*batch column column"]:
     """Return H* H of the lifting of `*batch channel *shape`, in double precision."""
+    batch = signal.shape[: signal.ndim - 1 - len(window)]
+    if 0 in batch:  # torch transforms no empty batch
+        size = signal.shape[len(batch)] * prod(window)
+        dtype = torch.complex128 if signal.is_complex() else torch.float64
+        return signal.new_zeros(*batch, size, size, dtype=dtype)
     long_axes = [axis for axis, taps in enumerate(window) if taps > 1]
     total = signal.new_zeros(())
     for count in range(1 if wraps else len(long_axes) + 1):

@@ -41,7 +41,13 @@ class OnChannels(LinearOperator):
         self.input_shape = (channels, *shape)
         device = next((buffer.device for buffer in operator.buffers()), None)
         zeros = torch.zeros(self.input_shape, dtype=torch.float64, device=device)
-        pooled = operator(zeros).shape
+        probe = operator(zeros)
+        if probe.is_complex():
+            raise ValueError(
+                "poolings and un-poolings must be real, got one that makes complex coefficients of "
+                "a real signal; take real and imaginary part as two maps"
+            )
+        pooled = probe.shape
         extra = len(pooled) - len(self.input_shape)
         if extra not in (0, 1) or pooled[0] != channels:
             raise ValueError(

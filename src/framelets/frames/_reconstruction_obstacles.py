@@ -1,4 +1,7 @@
-"""What keeps a layer from reconstructing, whatever its filters are: channels and positions."""
+"""What forbids conditions of reconstruction, by the counts of channels and positions alone.
+
+Each obstacle names the condition that it is about: a layer can miss one and reconstruct by another.
+"""
 
 from dataclasses import dataclass
 
@@ -44,7 +47,7 @@ class LayerCounts:
             )
         if padding == "zeros" and self.num_taps > 1:
             found.append(
-                "with zeros beyond the ends, filters lose taps there: where the conditions hold, "
-                "the layer is I in the interior only"
+                "with zeros beyond the ends, filters lose taps there: filters that satisfy the "
+                "filter condition make the layer I in the interior only"
             )
         return found

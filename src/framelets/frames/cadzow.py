@@ -14,10 +14,10 @@ References:
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Inexact
 from torch import Tensor
 
+from ._right_singular import right_singular
 from .hankel_lifting import HankelLifting
 
 
@@ -31,7 +31,9 @@ def cadzow_step(
 ) -> Inexact[Tensor, "*signal"]:
     """Keep the r largest singular values of the Hankel matrix, and read the signal out again.
 
-    The matrix is not formed. A signal whose matrix has rank r or less comes back as it is.
+    A signal whose matrix has rank r or less comes back as it is. Matrices of more than 16 MB (those
+    of all signals together, right singular vectors included) are not formed: V_r then comes from
+    H* H, which keeps nothing of singular values below about 1e-8 of the largest.
 
     Args:
         signal: One signal or a batch of them, `*batch [channel] *shape`.
@@ -47,6 +49,5 @@ def cadzow_step(
     lifting = HankelLifting(shape, window, num_channels=num_channels, boundary=boundary)
     if not 1 <= rank <= lifting.num_columns:
         raise ValueError(f"rank must be 1 to {lifting.num_columns}, got {rank}")
-    _, vectors = torch.linalg.eigh(lifting.gram_matrix(signal))
-    leading = vectors[..., -rank:].to(signal.dtype)
+    leading = right_singular(lifting, signal).vectors[..., :rank].to(signal.dtype)
     return lifting.pseudo_inverse_of_factors(lifting.times(signal, leading), leading)

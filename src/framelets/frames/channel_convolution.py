@@ -43,8 +43,8 @@ class ChannelConvolution(LinearOperator):
         padding: "circular" or "zeros".
 
     Raises:
-        ValueError: If the filters have no channels and one to three axes of taps, or the padding is
-            unknown.
+        ValueError: If the filters have no channels and one to three axes of taps, the origin is not
+            one of the taps, or the padding is unknown.
 
     Example:
         >>> step = ChannelConvolution(torch.tensor([[[-1.0, 1.0]]]), (0,))
@@ -64,6 +64,14 @@ class ChannelConvolution(LinearOperator):
         super().__init__()
         refuse_wrong_filters("filters", filters)
         refuse_unknown("padding", padding, PADDINGS)
+        taps = tuple(filters.shape[2:])
+        if len(origin) != len(taps) or not all(
+            0 <= o < count for o, count in zip(origin, taps, strict=True)
+        ):
+            raise ValueError(
+                f"origin must be one of the {taps} taps, counted from 0 along each axis, got "
+                f"{tuple(origin)}"
+            )
         self.origin, self.padding = tuple(origin), padding
         self.register_buffer("_filters", filters.detach().clone(), persistent=False)
 

@@ -7,7 +7,8 @@ with Phi~ Phi* = I and Psi Psi~* = I, a signal of n samples with windows of d ta
     f = H^+ (Phi~ C Psi~*) = (1/d) sum_ij C_ij phi~_i (*) conj(psi~_j)
 
 where indices wrap around; with the valid boundary, H^+ divides by how often a sample stands in H(f)
-instead of d. For orthonormal bases the framelets are a tight frame, |C|^2 = d |f|^2.
+instead of d. For orthonormal bases |C|^2 = |H(f)|^2; where indices wrap that is d |f|^2, and the
+framelets are a tight frame. With the valid boundary samples near the ends weigh less.
 
 In a network, Psi is the convolution of the encoder, Phi* its pooling, Phi~ the unpooling and Psi~
 the convolution of the decoder. Fewer filters than taps make Psi Psi~* a projection: if Psi holds
@@ -55,6 +56,7 @@ class ConvolutionFramelet(LinearOperator):
 
     Raises:
         ValueError: If a basis does not fit the positions or the taps.
+        TypeError: If the matrices are not all of one precision.
     """
 
     local_basis: Inexact[Tensor, "column local"]
@@ -77,6 +79,12 @@ class ConvolutionFramelet(LinearOperator):
         super().__init__()
         self.lifting = HankelLifting(shape, window, num_channels=num_channels, boundary=boundary)
         num_rows, num_columns = self.lifting.output_shape
+        _refuse_mixed_precision(
+            local_basis=local_basis,
+            local_dual=local_dual,
+            nonlocal_basis=nonlocal_basis,
+            nonlocal_dual=nonlocal_dual,
+        )
         if local_dual is None:
             local_dual = torch.linalg.pinv(local_basis).mH.resolve_conj()
         for name, matrix in (("local_basis", local_basis), ("local_dual", local_dual)):
@@ -124,16 +132,23 @@ class ConvolutionFramelet(LinearOperator):
     def energy_concentration(
         self, signal: Inexact[Tensor, "*signal"], num_nonlocal: int, num_local: int
     ) -> Float[Tensor, "*batch"]:
-        """Return the share of |H(f)|^2 in the leading block of the coefficients.
+        """Return the energy of the leading block of the coefficients over |H(f)|^2.
+
+        It is a share, 1 at most and 1 for all of C, where both bases are orthonormal.
 
         Args:
             signal: f.
             num_nonlocal: Leading rows of C.
             num_local: Leading columns of C.
+
+        Raises:
+            ValueError: If a signal is zero: it has no shares.
         """
         block = self(signal)[..., :num_nonlocal, :num_local]
         counts = self.lifting.counts.to(signal.dtype.to_real())
         total = (counts * signal.abs().square()).flatten(-len(self.input_shape)).sum(-1)
+        if (total == 0).any():
+            raise ValueError("signal must not be zero: it has no energy to take shares of")
         return block.abs().square().sum((-2, -1)) / total
 
     def _check(self) -> bool:
@@ -143,7 +158,8 @@ class ConvolutionFramelet(LinearOperator):
         rows = torch.randn(self.lifting.num_rows, dtype=torch.float64, generator=generator)
         rows = rows.to(self.local_basis.device)
         tolerance = 1e3 * torch.finfo(self.local_basis.dtype).eps * len(columns)
-        local_error = self.local_basis @ self.local_dual.mH - columns
+        dtype = torch.promote_types(self.local_basis.dtype, self.local_dual.dtype)
+        local_error = self.local_basis.to(dtype) @ self.local_dual.to(dtype).mH - columns
         nonlocal_error = self.nonlocal_dual(self.nonlocal_basis.adjoint(rows)) - rows
         return bool(
             torch.linalg.vector_norm(local_error) <= tolerance * len(columns) ** 0.5
@@ -158,6 +174,13 @@ def _operator(name: str, basis: Basis, num_rows: int) -> LinearOperator:
     if shape is not None and shape != (num_rows,):
         raise ValueError(f"{name} must have values at {num_rows} positions, got {shape}")
     return operator
+
+
+def _refuse_mixed_precision(**bases: LinearOperator | Tensor | None) -> None:
+    dtypes = {name: basis.dtype for name, basis in bases.items() if isinstance(basis, Tensor)}
+    if len({dtype.to_real() for dtype in dtypes.values()}) > 1:
+        got = ", ".join(f"{name} in {dtype}" for name, dtype in dtypes.items())
+        raise TypeError(f"bases must be of one precision, got {got}; convert them with .to(dtype)")
 
 
 def _like(basis: Tensor, signal: Tensor) -> Tensor:

@@ -76,6 +76,9 @@ def decoder_filters_of(
 ) -> Float[Tensor, "out_channels in_channels *taps"]:
     """Turn the weight of a convolution layer, which correlates, into filters psi~ of a decoder.
 
+    With the center as origin this is the layer for odd numbers of taps alone: turning an even
+    number around moves the tap that stands at the sample. Put a zero in front of it first.
+
     Example:
         >>> import torch
         >>> decoder_filters_of(torch.tensor([[[1.0, 2.0, 3.0]]])).tolist()

@@ -49,8 +49,9 @@ def encoder_decoder_of_stages(
 ) -> EncoderDecoder:
     """Read the stages of a U-Net; the result computes the same, as a network of the theory.
 
-    Stages hold convolutions of stride 1 that keep the size, ReLU, batch normalization in evaluation
-    and what does nothing. Decoders take the skip first, then what comes up. Weights are copied.
+    Stages hold convolutions of stride 1 and odd sizes that keep the size, ReLU, batch normalization
+    in evaluation and what does nothing, as torch has them, in plain Sequentials. Decoders take the
+    skip first, then what comes up. Weights are copied.
 
     Args:
         encoders: One stage a level, the finest first, such as a ModuleList of Sequentials.
@@ -60,8 +61,9 @@ def encoder_decoder_of_stages(
         shape: Positions of the input: 64 x 64, say. Every level must be poolable.
         pooling: From each encoder to the next; a `HaarFilterBank` hands its high subbands to the
             decoder, after what comes up. `MaxPooling` is taken at the features.
-        unpooling: Default: the adjoint of the pooling.
-        subtract: Whether what went down is subtracted before un-pooling, as in the dual frame.
+        unpooling: Default: the adjoint of the pooling. Not for a `HaarFilterBank`.
+        subtract: Whether what went down is subtracted before un-pooling, as in the dual frame. Not
+            for a `HaarFilterBank`.
         residual: Whether the network gives its input minus what the last convolution makes.
 
     Raises:
@@ -90,6 +92,12 @@ def encoder_decoder_of_stages(
         raise ValueError("every stage of encoders, bottom and decoders must have a convolution")
     if subtract and not isinstance(pooling, LinearOperator):
         raise ValueError("subtract=True needs a pooling that does not depend on the features")
+    if isinstance(pooling, HaarFilterBank) and (subtract or unpooling is not None):
+        raise ValueError(
+            "a HaarFilterBank must have no unpooling and no subtract=True, got "
+            f"{'subtract=True' if subtract else 'an unpooling'}: its subbands are put together by "
+            "their adjoints; take its low-pass subband alone, pooling=bank.subbands[0]"
+        )
     everything = [last_stage, *encoder_stages, *decoder_stages, bottom_stage]
     padding = padding_of([convolution for stage in everything for convolution in stage])
 

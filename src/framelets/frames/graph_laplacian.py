@@ -160,6 +160,11 @@ class GraphLaplacian(LinearOperator):
                 f"num must be at most half of the {num_nodes} nodes of a graph with more than "
                 f"{_MAX_DENSE}, got {num}"
             )
+        if not self.sparse.diagonal().any():  # without edges L = 0, and every vector is a mode
+            nothing = torch.zeros(num, dtype=torch.float64, device=device)
+            return LaplacianModes(
+                nothing, torch.eye(num_nodes, num, dtype=torch.float64, device=device)
+            )
         # L is singular; the inverse is taken beside its spectrum, near the eigenvalues sought.
         shift = -1e-3 * float(self.sparse.diagonal().mean())
         start = np.random.default_rng(0).standard_normal(num_nodes)

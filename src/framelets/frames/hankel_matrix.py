@@ -1,7 +1,9 @@
 """The Hankel matrix of one signal: an operator on taps that is never formed, and its spectrum.
 
-The rank of the matrix says how few linear relations rule a signal. A sum of r exponentials has rank
-r, and so has the weighted spectrum of a signal that r jumps describe [1]. A vector h with H h = 0,
+The rank of the matrix says how few linear relations rule a signal. In one dimension, a sum of r
+different exponentials has rank r where window and rows are at least r; where indices wrap, only if
+the frequencies are those of the discrete Fourier transform, as other exponentials jump at the end.
+So has the weighted spectrum of a signal that r jumps describe [1]. A vector h with H h = 0,
 reshaped to the window, is an annihilating filter: the correlation with it is zero.
 
 The Gram matrix is cheap (see `HankelLifting.gram_matrix`), but squares the singular values: those
@@ -13,17 +15,14 @@ References:
         filter-based low-rank interpolation", IEEE Trans. Information Theory 63(2), 2017.
 """
 
-from typing import NamedTuple
-
 import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
 from framelets.core import LinearOperator
 
+from ._right_singular import SMALL_BYTES, right_singular, singular_values
 from .hankel_lifting import HankelLifting
-
-_SMALL_BYTES = 2**24
 
 
 class HankelMatrix(LinearOperator):
@@ -71,17 +70,17 @@ class HankelMatrix(LinearOperator):
         """Return H* H, in double precision; see `HankelLifting.gram_matrix`."""
         return self.lifting.gram_matrix(self.signal)
 
-    def singular_values(self, *, max_bytes: int = _SMALL_BYTES) -> Float[Tensor, " values"]:
+    def singular_values(self, *, max_bytes: int = SMALL_BYTES) -> Float[Tensor, " values"]:
         """Return all singular values, descending, in double precision.
 
         Args:
             max_bytes: Largest matrix to form; a larger one goes by its Gram matrix.
         """
-        values = self._decompose(max_bytes).values
-        return values[: min(self.lifting.output_shape)]
+        values, _ = singular_values(self.lifting, self.signal, max_bytes)
+        return values
 
     def numerical_rank(
-        self, *, tolerance: float | None = None, max_bytes: int = _SMALL_BYTES
+        self, *, tolerance: float | None = None, max_bytes: int = SMALL_BYTES
     ) -> int:
         """Count the singular values above a share of the largest.
 
@@ -92,29 +91,42 @@ class HankelMatrix(LinearOperator):
         Raises:
             ValueError: If the tolerance is below what the Gram matrix can tell from rounding.
         """
-        return self._rank(self._decompose(max_bytes), tolerance)
+        values, formed = singular_values(self.lifting, self.signal, max_bytes)
+        return self._rank(values, formed, tolerance)
 
     def right_singular_vectors(
-        self, rank: int, *, max_bytes: int = _SMALL_BYTES
+        self, rank: int, *, max_bytes: int = SMALL_BYTES
     ) -> Inexact[Tensor, "column rank"]:
-        """Return the leading right singular vectors, in the precision of the signal."""
+        """Return the leading right singular vectors, in the precision of the signal.
+
+        Args:
+            rank: How many.
+            max_bytes: Largest matrix to form, counted with its right singular vectors; a larger one
+                goes by its Gram matrix, and keeps no vectors of singular values below about 1e-8
+                of the largest.
+
+        Raises:
+            ValueError: If the rank is out of range.
+        """
         if not 1 <= rank <= self.lifting.num_columns:
             raise ValueError(f"rank must be 1 to {self.lifting.num_columns}, got {rank}")
-        return self._decompose(max_bytes).vectors[:, :rank].to(self.signal.dtype)
+        found = right_singular(self.lifting, self.signal, max_bytes)
+        return found.vectors[:, :rank].to(self.signal.dtype)
 
     def annihilating_filters(
         self,
         *,
         rank: int | None = None,
         tolerance: float | None = None,
-        max_bytes: int = _SMALL_BYTES,
+        max_bytes: int = SMALL_BYTES,
     ) -> Inexact[Tensor, " filter *window"]:
         """Return an orthonormal basis of the null space: filters with which f correlates to zero.
 
         Args:
             rank: Of the matrix, if it is known; the right singular vectors behind are returned.
             tolerance: Else, as in `numerical_rank`.
-            max_bytes: Largest matrix to form; a larger one goes by its Gram matrix.
+            max_bytes: Largest matrix to form, counted with its right singular vectors; a larger one
+                goes by its Gram matrix.
 
         Returns:
             The filters, of shape `filter [channel] *window`, the best annihilating last.
@@ -126,32 +138,18 @@ class HankelMatrix(LinearOperator):
             raise ValueError(f"give rank or tolerance, got both: {rank} and {tolerance}")
         if rank is not None and not 0 <= rank <= self.lifting.num_columns:
             raise ValueError(f"rank must be 0 to {self.lifting.num_columns}, got {rank}")
-        decomposition = self._decompose(max_bytes)
+        found = right_singular(self.lifting, self.signal, max_bytes)
         if rank is None:
-            rank = self._rank(decomposition, tolerance)
-        filters = decomposition.vectors[:, rank:].mT.to(self.signal.dtype)
+            rank = self._rank(found.values, found.formed, tolerance)
+        filters = found.vectors[:, rank:].mT.to(self.signal.dtype)
         channels = () if self.lifting.num_channels is None else (self.lifting.num_channels,)
         return filters.reshape(-1, *channels, *self.lifting.window)
 
-    def _decompose(self, max_bytes: int) -> "_Decomposition":
-        signal = self.signal
-        signal = signal.to(torch.complex128 if signal.is_complex() else torch.float64)
-        num_rows, num_columns = self.lifting.output_shape
-        size = max(num_rows, num_columns)
+    def _rank(self, values: Float[Tensor, " values"], formed: bool, tolerance: float | None) -> int:
+        size = max(self.lifting.output_shape)
         rounding = size * torch.finfo(self.signal.dtype).eps
-        if num_rows * num_columns * signal.dtype.itemsize <= max_bytes:
-            matrix = self.lifting(signal)
-            if num_rows > num_columns:
-                matrix = torch.linalg.qr(matrix, mode="r").R
-            _, values, right = torch.linalg.svd(matrix, full_matrices=True)
-            values = torch.nn.functional.pad(values, (0, num_columns - len(values)))
-            return _Decomposition(values, right.mH.resolve_conj(), rounding)
-        squares, vectors = torch.linalg.eigh(self.gram_matrix())
-        rounding = max(rounding, (size * torch.finfo(torch.float64).eps) ** 0.5)
-        return _Decomposition(squares.flip(-1).clamp(min=0).sqrt(), vectors.flip(-1), rounding)
-
-    def _rank(self, decomposition: "_Decomposition", tolerance: float | None) -> int:
-        rounding = decomposition.rounding
+        if not formed:
+            rounding = max(rounding, (size * torch.finfo(torch.float64).eps) ** 0.5)
         if tolerance is None:
             tolerance = rounding
         elif tolerance < rounding:
@@ -160,11 +158,4 @@ class HankelMatrix(LinearOperator):
                 f"values of this matrix, got {tolerance}; give max_bytes to form it, or a signal "
                 "in double precision"
             )
-        values = decomposition.values
         return int((values > tolerance * values[0]).sum())
-
-
-class _Decomposition(NamedTuple):
-    values: Float[Tensor, " column"]
-    vectors: Inexact[Tensor, "column column"]
-    rounding: float

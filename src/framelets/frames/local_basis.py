@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Inexact
 from torch import Tensor
 
+from ._right_singular import right_singular
 from .hankel_lifting import HankelLifting
 from .separable_basis import SeparableBasis
 
@@ -42,16 +43,15 @@ def pca_local_basis(
     """Return the principal components of all windows, sorted by their energy.
 
     They are the right singular vectors of H(f), or those of the matrices of several signals one
-    below the other. The mean is not subtracted.
+    below the other. The mean is not subtracted. Matrices of more than 16 MB (together, components
+    included) are not formed: the components then come from H* H, and those with singular values
+    below about 1e-8 of the largest are any orthonormal basis of the rest.
 
     Args:
         lifting: Window and boundary.
         signals: One or more signals, `*batch [channel] *shape`; all batch axes are pooled.
     """
-    gram = lifting.gram_matrix(signals)
-    vectors: Tensor
-    _, vectors = torch.linalg.eigh(gram.reshape(-1, *gram.shape[-2:]).sum(0))
-    return vectors.flip(-1).to(signals.dtype)
+    return right_singular(lifting, signals, together=True).vectors.to(signals.dtype)
 
 
 def concentrating_local_basis(

@@ -7,7 +7,7 @@ References:
     [1] J. C. Ye and W. K. Sung, "Understanding geometry of encoder-decoder CNNs", ICML 2019.
 """
 
-from math import prod
+from math import isfinite, prod
 
 import torch
 from jaxtyping import Float
@@ -24,16 +24,21 @@ def reconstructing_filters(
 
     Args:
         encoder_filters: psi, with at least as many output channels as input channels times taps.
-        gain: alpha, or with a skip of the same filters alpha + 1.
+        gain: alpha, or with a skip of the same filters alpha + 1; not 0.
 
     Raises:
-        ValueError: If the filters do not span all taps of all input channels: there are none then.
+        ValueError: If the gain is 0 or not finite, or the filters do not span all taps of all input
+            channels: there are none then.
 
     Example:
         >>> psi = torch.tensor([[[1.0, 0.0]], [[0.0, 4.0]]])
         >>> reconstructing_filters(psi, gain=1.0).tolist()
         [[[0.5, 0.0], [0.0, 0.125]]]
     """
+    if not (isfinite(gain) and gain != 0):
+        raise ValueError(
+            f"gain must be finite and not 0, got {gain}: no filters bring back what is lost"
+        )
     channels, in_channels, *taps = encoder_filters.shape
     dual = dual_filters(stacked_encoder(encoder_filters)) / (prod(taps) * gain)
     filters: Tensor = torch.unflatten(dual, 0, (in_channels, -1)).transpose(1, 2)

@@ -83,7 +83,8 @@ class ReconstructionConditions:
         frequency_residual: The largest, over all frequencies, of the norms by which the condition
             on their sums is missed.
         distance: |D E^T + S~ S^T - I|, the largest error relative to the input.
-        obstacles: What forbids a condition whatever the filters are, in words.
+        obstacles: What forbids one of the conditions, or keeps it from being enough, by the counts
+            and the padding alone, in words.
     """
 
     num_taps: int

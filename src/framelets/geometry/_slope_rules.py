@@ -1,6 +1,7 @@
 """Rules of operations that choose or bend: slopes, gates, smooth functions, maxima, statistics."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,26 +59,28 @@ def leaky_relu(call: Call) -> None:
 
 def clamp(call: Call) -> None:
     """Emit a value held between two bounds."""
-    image, *bounds = call.args
-    if call.node(image) is None:
+    image = call.args[0]
+    if call.node(image) is None or len(call.inputs()) > 1:
         smooth(call, refusal=f"{call.where} takes its bounds from the image")
         return
-    if call.name == "clamp_max":
-        bounds = [None, *bounds]
-    low, high = [*bounds, None, None][:2]
-    low = call.kwargs.get("min", low)
-    high = call.kwargs.get("max", high)
-    if len(call.inputs()) > 1:
-        smooth(call, refusal=f"{call.where} takes its bounds from the image")
-        return
-    if call.name == "hardtanh" and low is None:
-        low, high = -1.0, 1.0
+    low, high = clamp_bounds(call)
     active = torch.ones_like(image, dtype=torch.bool)
     if low is not None:
         active &= image > low if call.name == "hardtanh" else image >= low
     if high is not None:
         active &= image < high if call.name == "hardtanh" else image <= high
     _slope(call, active, 0.0, "clamp")
+
+
+def clamp_bounds(call: Call) -> tuple[Any, Any]:
+    """Return the lower and the upper bound of a clamp, None where there is none."""
+    bounds = list(call.args[1:])
+    if call.name == "clamp_max":
+        bounds = [None, *bounds]
+    low, high = [*bounds, None, None][:2]
+    low = call.kwargs.get("min", low)
+    high = call.kwargs.get("max", high)
+    return (-1.0, 1.0) if call.name == "hardtanh" and low is None else (low, high)
 
 
 def threshold(call: Call) -> None:

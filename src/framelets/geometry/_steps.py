@@ -202,13 +202,13 @@ class Addition(Step):
     allocates = True
 
     def __init__(self, alpha: float) -> None:
-        self._alpha = alpha
+        self.alpha = alpha
 
     def forward(self, *values: Tensor) -> Tensor:
-        return torch.add(values[0], values[1], alpha=self._alpha)
+        return torch.add(values[0], values[1], alpha=self.alpha)
 
     def adjoint(self, cotangent: Tensor) -> tuple[Tensor, ...]:
-        return cotangent, cotangent if self._alpha == 1 else cotangent * self._alpha
+        return cotangent, cotangent if self.alpha == 1 else cotangent * self.alpha
 
 
 class BlockMean(Step):
@@ -312,16 +312,16 @@ class Convolution(Step):
         self._shape = shape
         self.weight = weight
         self.constant = constant
-        self._options = options
+        self.options = options
         self._flipped: Tensor | None = None
 
     @property
     def transposed(self) -> bool:
-        return self._options[3]
+        return self.options[3]
 
     @property
     def groups(self) -> int:
-        return self._options[5]
+        return self.options[5]
 
     def scaled(self, scale: Tensor, constant: Tensor | None) -> "Convolution":
         """The same convolution followed by a factor for every output channel."""
@@ -339,14 +339,14 @@ class Convolution(Step):
         if self.constant is not None:
             moved = self.constant * scale
             constant = moved if constant is None else constant + moved
-        return Convolution(self._shape, weight, constant, self._options)
+        return Convolution(self._shape, weight, constant, self.options)
 
     def forward(self, *values: Tensor) -> Tensor:
-        result: Tensor = aten.convolution(values[0], self.weight, None, *self._options)
+        result: Tensor = aten.convolution(values[0], self.weight, None, *self.options)
         return result
 
     def adjoint(self, cotangent: Tensor) -> tuple[Tensor, ...]:
-        stride, padding, dilation, transposed, _, groups = self._options
+        stride, padding, dilation, transposed, _, groups = self.options
         size = self._shape[-len(stride) :]
         kernel = self.weight.shape[2:]
         reach = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]

@@ -13,14 +13,20 @@ References:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from framelets.core import LinearOperator
+from framelets.core.spectral import singular_triplets
 from framelets.frames import frame_bounds
+from framelets.geometry._level_maps import LevelMaps
 from framelets.geometry._replay import ReplayedMap
 from framelets.geometry.linearize import LocalMap
+
+_TOLERANCE = 1e-3
+"""Largest residual of an upper bound, relative to it."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +38,8 @@ class Level:
         skip: True if the tensor is also passed on at full resolution.
         lower: Lower frame bound; zero exactly where the level has fewer coefficients than entries
             and no skip.
-        upper: Upper frame bound. Beyond 1024 entries it is found to a residual of 0.1 %,
-            `lower` to 0.2 % of it.
+        upper: Upper frame bound, found to a residual of 0.1 %; `lower` of a level that has as many
+            coefficients as entries to 0.2 % of it.
         num_entries: Entries of the tensor that is pooled.
         num_coefficients: What is left of it: pooled coefficients and skip together.
     """
@@ -63,47 +69,84 @@ def frame_levels(local: LocalMap, *, generator: torch.Generator | None = None) -
         [(False, 0.0, 0.25)]
     """
     generator = generator or torch.Generator(local.image.device).manual_seed(0)
-    return [_level(*level, generator) for level in local.levels()]
+    return [level_of(maps, generator) for maps in local.levels()]
 
 
-def _level(
-    name: str, skip: bool, poolings: Sequence[LinearOperator], generator: torch.Generator
-) -> Level:
-    analysis = _Stacked(poolings)
-    (entries,) = analysis.input_shape
-    coefficients = sum(int((p.output_shape or (0,))[0]) for p in poolings)
-    lower, upper = frame_bounds(
-        analysis, dtype=analysis.dtype, device=analysis.device, generator=generator, tolerance=1e-3
-    )
-    if coefficients < entries:
-        lower = 0.0  # by rank; what was computed is rounding
-    identity = 1.0 if skip else 0.0
+def level_of(maps: LevelMaps, generator: torch.Generator) -> Level:
+    """Compute the frame bounds of one level."""
+    analysis = Stacked([pooling.operator for pooling in maps.poolings])
+    (entries,), (coefficients,) = analysis.input_shape, analysis.output_shape
+    forgets = coefficients < entries  # then the lower bound is zero, by rank
+    factor = scalar_of(analysis.H if forgets else analysis, analysis.dtype, generator)
+    if factor is not None:
+        lower, upper = (0.0 if forgets else factor), factor
+    else:
+        lower, upper = _searched(analysis, maps.name, forgets, generator)
+    identity = 1.0 if maps.skip else 0.0
     return Level(
-        name,
-        skip,
+        maps.name,
+        maps.skip,
         identity + lower,
         identity + upper,
         entries,
-        coefficients + (entries if skip else 0),
+        coefficients + (entries if maps.skip else 0),
     )
 
 
-class _Stacked(LinearOperator):
+def scalar_of(
+    operator: LinearOperator, dtype: torch.dtype, generator: torch.Generator
+) -> float | None:
+    """Return c of A* A = c I for an operator A, or None.
+
+    One random x decides, up to chance zero: it is an eigenvector only if all x are.
+    """
+    shape = operator.input_shape or (0,)
+    x = torch.randn(shape, dtype=dtype, device=generator.device, generator=generator)
+    again = operator.adjoint(operator(x))
+    factor = float(torch.vdot(x, again).real / torch.linalg.vector_norm(x) ** 2)
+    deviation = torch.linalg.vector_norm(again - factor * x)
+    limit = torch.finfo(dtype).eps ** 0.75 * torch.linalg.vector_norm(again)
+    return factor if factor > 0 and bool(deviation <= limit) else None
+
+
+def _searched(
+    analysis: "Stacked", name: str, forgets: bool, generator: torch.Generator
+) -> tuple[float, float]:
+    options: dict[str, Any] = {"dtype": analysis.dtype, "device": analysis.device}
+    options |= {"generator": generator, "tolerance": _TOLERANCE}
+    if not forgets:
+        return frame_bounds(analysis, **options)
+    triplets = singular_triplets(analysis, 1, **options)
+    if not triplets.converged:
+        raise ArithmeticError(
+            f"the frame bounds of {name} did not reach the tolerance {_TOLERANCE} in "
+            f"{triplets.num_products} products; record the network at a smaller image"
+        )
+    return 0.0, float(triplets.values[0]) ** 2
+
+
+class Stacked(LinearOperator):
     """Several operators on one vector, their outputs side by side."""
 
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+
     def __init__(self, operators: Sequence[LinearOperator]) -> None:
+        """Take operators from one flattened image to vectors."""
         super().__init__()
         self._operators = list(operators)
         first = self._operators[0]
-        self.input_shape: tuple[int, ...] = first.input_shape or (0,)
+        self.input_shape = first.input_shape or (0,)
         self.output_shape = (sum((o.output_shape or (0,))[0] for o in self._operators),)
         self.dtype = first.input_dtype if isinstance(first, ReplayedMap) else torch.float32
         self.device = first.device if isinstance(first, ReplayedMap) else torch.device("cpu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """Apply all of them."""
         return torch.cat([operator(x) for operator in self._operators], -1)
 
     def adjoint(self, y: Tensor) -> Tensor:
+        """Add up their adjoints."""
         sizes = [(o.output_shape or (0,))[0] for o in self._operators]
         parts = zip(self._operators, torch.split(y, sizes, -1), strict=True)
         total: Tensor = sum(operator.adjoint(part) for operator, part in parts)  # type: ignore[assignment]

@@ -24,9 +24,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from framelets.core import LinearOperator
 from framelets.core.linear_function import observed_by
+from framelets.geometry._image_graph import images_of, num_pixels
+from framelets.geometry._level_maps import (
+    LevelMaps,
+    Resampling,
+    find_levels,
+    find_rises,
+)
+from framelets.geometry._linear_rules import Rule
 from framelets.geometry._recording import Recorder, Recording
-from framelets.geometry._replay import Link, Node, Program, ReplayedMap
+from framelets.geometry._replay import Link, Program, ReplayedMap
 from framelets.geometry._rules import SUPPORTED
+from framelets.geometry._steps import Convolution
 from framelets.geometry.activation_pattern import ActivationPattern, pack_switch
 
 
@@ -93,34 +102,13 @@ class LocalMap:
         """Shapes of the tensors that make up the coefficient vector, in order."""
         return [self._recording.nodes[i].shape for i in self._crossing()]
 
-    def levels(self) -> list[tuple[str, bool, list[LinearOperator]]]:
-        """Return where the network lowers the resolution.
+    def levels(self) -> list[LevelMaps]:
+        """Return where the network lowers the resolution, in the order in which it does."""
+        return find_levels(self._recording, self._links, self._flat_operator)
 
-        Returns:
-            For each tensor that is read by an operation with a coarser output: the place of that
-            operation, whether the tensor is also read at full resolution (a skip), and the
-            coarsening operations as operators on it, in the order in which they ran.
-        """
-        nodes = self._recording.nodes
-        images = _images(self._recording, self._links)
-        readers: dict[int, list[Link]] = {}
-        for link in self._links:
-            for i in link.inputs:
-                readers.setdefault(i, []).append(link)
-        found = []
-        for i, links in readers.items():
-            coarser = [
-                link
-                for link in links
-                if {i, link.output} <= images and _coarsens(nodes[i], nodes[link.output])
-            ]
-            if coarser and all(len(link.inputs) == 1 for link in coarser):
-                operators = [
-                    self._operator([link], [i], [link.output], flat_input=True, flat_output=True)
-                    for link in coarser
-                ]
-                found.append((coarser[0].place, len(coarser) < len(links), operators))
-        return found
+    def rises(self) -> list[tuple[Resampling, Convolution | None]]:
+        """Return where it raises the resolution of what comes from below; see `find_rises`."""
+        return find_rises(self._recording, self._links, self._flat_operator)
 
     @cached_property
     def piecewise_linear(self) -> bool:
@@ -160,6 +148,11 @@ class LocalMap:
         if self._target <= self._cut_index:
             read.add(self._target)
         return sorted(made & read)
+
+    def _flat_operator(
+        self, links: Sequence[Link], sources: Sequence[int], targets: Sequence[int]
+    ) -> LinearOperator:
+        return self._operator(links, sources, targets, flat_input=True, flat_output=True)
 
     def _operator(
         self,
@@ -220,13 +213,39 @@ def linearize(
         >>> local.replay_error < 1e-6, local.piecewise_linear
         (True, True)
     """
+    recording, output, target = record(network, image, forward)
+    sample = image.detach().clone()
+    local = LocalMap(recording, sample, output, target, cut, memory_limit_bytes)
+    if local.replay_error > 10 * torch.finfo(output.dtype).eps ** 0.5:
+        raise ValueError(
+            f"the recording does not replay the network: ||f(x) - (L x + b)|| / ||f(x)|| is "
+            f"{local.replay_error:.1e}; it uses memory or types in a way that has no rule"
+        )
+    return local
+
+
+def record(
+    network: nn.Module | Callable[[Tensor], Tensor],
+    image: Tensor,
+    forward: Callable[..., Tensor] | None = None,
+    rule_for: Callable[[str], Rule | None] = SUPPORTED.get,
+) -> tuple[Recording, Tensor, int]:
+    """Run a network once and record it; `linearize` says what is refused.
+
+    Args:
+        network: A network in evaluation mode, or any function of one tensor.
+        image: The image with its batch axis of one.
+        forward: How to call the network, if not `network(image)`.
+        rule_for: From an operation's name to its rule, or None.
+
+    Returns:
+        The recording, the output with its batch axis, and the output's node.
+    """
     _check(network, image)
-    recorder = Recorder(SUPPORTED.get)
-    image = image.detach().clone()
-    recorder.add_node(image, "the input")
-    # The network may write to its input: what it gets is a copy, what we keep is the image.
-    given = image.clone()
-    recorder.alias(given, 0)
+    recorder = Recorder(rule_for)
+    # The network may write to its input: it gets a copy.
+    given = image.detach().clone()
+    recorder.add_node(given, "the input")
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -249,15 +268,7 @@ def linearize(
             "the network's output does not come from its input by recorded operations; "
             "it is constant, or leaves torch (numpy, item) on the way"
         )
-    local = LocalMap(
-        recorder.recording, image, output.detach().clone(), target, cut, memory_limit_bytes
-    )
-    if local.replay_error > 10 * torch.finfo(output.dtype).eps ** 0.5:
-        raise ValueError(
-            f"the recording does not replay the network: ||f(x) - (L x + b)|| / ||f(x)|| is "
-            f"{local.replay_error:.1e}; it uses memory or types in a way that has no rule"
-        )
-    return local
+    return recorder.recording, output.detach().clone(), target
 
 
 def _check(network: object, image: Tensor) -> None:
@@ -322,46 +333,13 @@ def _find_cut(recording: Recording, links: Sequence[Link], cut: str | None) -> t
                 f"there are {', '.join(places)}"
             )
         return max(inside), cut
-    images = _images(recording, links) - {0}
-    sizes = {i: _num_pixels(recording.nodes[i]) for i in images}
+    images = images_of(recording, links) - {0}
+    sizes = {i: num_pixels(recording.nodes[i]) for i in images}
     smallest = min(sizes.values(), default=0)
-    if sizes and smallest < _num_pixels(recording.nodes[0]):
+    if sizes and smallest < num_pixels(recording.nodes[0]):
         index = max(i for i, size in sizes.items() if size == smallest)
         return index, recording.frozen[index].place
     # One resolution throughout: the last layer synthesizes, all before it analyzes.
     last = [link for link in links if link.name in ("convolution", "addmm", "mm")]
     index = max(last[-1].inputs) if last else 0
     return index, recording.nodes[index].place
-
-
-_ANOTHER_ORDER = {"permute", "transpose", "t", "view", "_unsafe_view", "reshape"}
-_WHOLE_AXES = {"mean", "sum", "amax", "amin", "max", "min", "linalg_vector_norm"}
-
-
-def _images(recording: Recording, links: Sequence[Link]) -> set[int]:
-    """Return the nodes whose axes are batch, channel and space, as those of the input are.
-
-    Tokens, attention maps, channels-last copies and averages over the whole image are not; what is
-    brought back to a size of space that images have had is.
-    """
-    images = {0}
-    sizes = {recording.nodes[0].shape[2:]}
-    for link in links:
-        shape = recording.nodes[link.output].shape
-        if len(shape) != len(recording.nodes[0].shape) or link.name in _WHOLE_AXES:
-            continue
-        moved = link.name in _ANOTHER_ORDER or not any(i in images for i in link.inputs)
-        if not moved or shape[2:] in sizes:
-            images.add(link.output)
-            sizes.add(shape[2:])
-    return images
-
-
-def _num_pixels(node: Node) -> int:
-    return torch.Size(node.shape[2:]).numel()
-
-
-def _coarsens(before: Node, after: Node) -> bool:
-    """Tell whether an operation lowers the resolution: every axis about halved, or more."""
-    sizes = [pair for pair in zip(before.shape[2:], after.shape[2:], strict=True) if pair[0] > 1]
-    return bool(sizes) and all(2 * coarse <= fine + 1 for fine, coarse in sizes)

@@ -1,11 +1,11 @@
 """Open Image Denoise: a trained U-Net of the graphics industry, rebuilt in PyTorch.
 
 Intel's Open Image Denoise [1] ships its weights inside its native library, as Tensor Archives
-(TZA) [2] among the constants of the core library. The archives are found by their magic number,
-read as data (nothing of the library is loaded or run) and told apart by their SHA-256 digests.
+(TZA) among the constants of the core library. The archives are found by their magic number, read
+as data (nothing of the library is loaded or run) and told apart by their SHA-256 digests.
 
 The filter is y = decode(U(encode(x))): a transfer function brings linear colors to a perceptually
-even scale [0, 1], the U-Net works there, and the inverse brings its output back [1, 3]. The U-Net
+even scale [0, 1], the U-Net works there, and the inverse brings its output back [1, 2]. The U-Net
 has 3x3 convolutions with ReLU, the last one too; 2x2 max pooling after enc_conv1 to enc_conv4;
 nearest-neighbor upsampling; and skips from the three pooled maps and from the input itself:
 
@@ -19,29 +19,24 @@ module equals it to a few units of single precision. It leaves out the native ti
 
 References:
     [1] A. T. Afra, "Intel Open Image Denoise", https://www.openimagedenoise.org, 2.5.1.
-    [2] https://github.com/RenderKit/oidn: training/tza.py and core/tza.cpp.
-    [3] T. O. Aydin, R. Mantiuk and H.-P. Seidel, "Extending quality metrics to full luminance
+    [2] T. O. Aydin, R. Mantiuk and H.-P. Seidel, "Extending quality metrics to full luminance
         range images", Proc. SPIE 6806, 2008 (the PU curve); IEC 61966-2-1 (sRGB).
 """
 
-import hashlib
 import math
-import struct
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from framelets.core.choices import choose, refuse_unknown
 
-_HEADER = struct.pack("<HB", 0x41D7, 2)  # magic number and major version, little-endian
-_DTYPES: "dict[str, np.dtype[np.floating]]" = {"f": np.dtype("<f4"), "h": np.dtype("<f2")}
-_MAX_TENSORS = 1000  # networks of the filter have at most 38
+from ._tensor_archive import find_tza, read_tza
+
 _ALIGNMENT = 16
 
 
@@ -239,7 +234,7 @@ _TRANSFERS = {
     "pu": _Transfer(_encode_pu, _decode_pu),
     "srgb": _Transfer(_encode_srgb, _decode_srgb),
 }
-"""Transfer functions [3] by name; after the last ReLU an encoded color is never negative."""
+"""Transfer functions [2] by name; after the last ReLU an encoded color is never negative."""
 
 
 def open_image_denoise(
@@ -268,126 +263,14 @@ def open_image_denoise(
     return OpenImageDenoise(read_tza(archive), transfer or known.transfer).eval()
 
 
-def read_tza(data: bytes) -> dict[str, Tensor]:
-    """Read a Tensor Archive.
-
-    Layout, little-endian: uint16 0x41D7, uint8 major and minor version, uint64 offset of the
-    table; the table: uint32 count, then for each tensor uint16 length and the UTF-8 name, uint8
-    number of axes, uint32 sizes, one letter an axis ("x" or "oihw"), one letter for the type
-    ("f" float32, "h" float16) and the uint64 offset of its values.
-
-    Args:
-        data: The archive; bytes after it are ignored.
-
-    Returns:
-        Float32 tensors by name, in the order of the table.
-
-    Raises:
-        ValueError: If the bytes are no such archive, or are damaged.
-    """
-    return {entry.name: _read_values(data, entry) for entry in _read_table(data)[0]}
-
-
-class _Entry(NamedTuple):
-    name: str
-    shape: tuple[int, ...]
-    dtype: "np.dtype[np.floating]"
-    offset: int
-
-    @property
-    def num_bytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-
-class _Cursor:
-    """Reads along a buffer and refuses to step outside it."""
-
-    def __init__(self, data: bytes | memoryview, position: int) -> None:
-        self._data, self.position = data, position
-
-    def read(self, num_bytes: int) -> bytes:
-        end = self.position + num_bytes
-        if end > len(self._data):
-            raise ValueError(
-                f"tensor archive ends at byte {len(self._data)} inside a field that needs byte "
-                f"{end}; the file is truncated or damaged"
-            )
-        field, self.position = bytes(self._data[self.position : end]), end
-        return field
-
-    def read_text(self, num_bytes: int) -> str:
-        try:
-            return self.read(num_bytes).decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"tensor archive has a name that is not text: {error}") from None
-
-    def read_ints(self, layout: str) -> tuple[int, ...]:
-        return struct.unpack(f"<{layout}", self.read(struct.calcsize(f"<{layout}")))
-
-
-def _read_table(data: bytes | memoryview) -> tuple[list[_Entry], int]:
-    cursor = _Cursor(data, 0)
-    if cursor.read(len(_HEADER)) != _HEADER:
-        raise ValueError("data is no tensor archive (TZA, version 2): its magic number is missing")
-    cursor.read(1)
-    (cursor.position,) = cursor.read_ints("Q")
-    (count,) = cursor.read_ints("I")
-    if count > _MAX_TENSORS:
-        raise ValueError(f"tensor archive claims {count} tensors; the file is damaged")
-    entries: dict[str, _Entry] = {}
-    for _ in range(count):
-        entry = _read_entry(cursor)
-        if entry.name in entries:
-            raise ValueError(f"tensor archive holds {entry.name!r} twice; the file is damaged")
-        if entry.offset + entry.num_bytes > len(data):
-            raise ValueError(
-                f"tensor archive places {entry.name!r} at bytes {entry.offset} to "
-                f"{entry.offset + entry.num_bytes} of {len(data)}; the file is truncated or damaged"
-            )
-        entries[entry.name] = entry
-    # Entries that share their values would let a small file fill the memory.
-    if sum(entry.num_bytes for entry in entries.values()) > len(data):
-        raise ValueError("tensor archive has tensors that overlap; the file is damaged")
-    return list(entries.values()), cursor.position
-
-
-def _read_entry(cursor: _Cursor) -> _Entry:
-    name = cursor.read_text(*cursor.read_ints("H"))
-    (num_axes,) = cursor.read_ints("B")
-    shape = cursor.read_ints(f"{num_axes}I")
-    layout, dtype = cursor.read_text(num_axes), cursor.read_text(1)
-    if layout not in ("x", "oihw") or dtype not in _DTYPES or 0 in shape:
-        raise ValueError(
-            f"tensor archive describes {name!r} by shape {shape}, layout {layout!r} and type "
-            f"{dtype!r}; known are the layouts x and oihw and the types f and h"
-        )
-    (offset,) = cursor.read_ints("Q")
-    return _Entry(name, shape, _DTYPES[dtype], offset)
-
-
-def _read_values(data: bytes, entry: _Entry) -> Tensor:
-    count = math.prod(entry.shape)
-    values = np.frombuffer(data, entry.dtype, count, entry.offset).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise ValueError(f"tensor archive has a NaN or infinite value in {entry.name!r}")
-    return torch.from_numpy(values).reshape(entry.shape)
-
-
 def _find_archive(library: bytes, digest: str, weights: str, path: Path) -> bytes:
-    start = library.find(_HEADER)
-    while start >= 0:
-        try:
-            _, end = _read_table(memoryview(library)[start:])
-        except ValueError:
-            end = 0  # three bytes of something else
-        archive = library[start : start + end]
-        if hashlib.sha256(archive).hexdigest().startswith(digest):
-            return archive
-        start = library.find(_HEADER, start + max(end, 1))
-    raise ValueError(
-        f"library must hold the weights {weights!r} of Open Image Denoise 2.5, got {path} without "
-        "them; pip install pyoidn==2.5.1.0, or give the weights as a .tza file"
-    )
+    archive = find_tza(library, digest)
+    if archive is None:
+        raise ValueError(
+            f"library must hold the weights {weights!r} of Open Image Denoise 2.5, got {path} "
+            "without them; pip install pyoidn==2.5.1.0, or give the weights as a .tza file"
+        )
+    return archive
 
 
 def _installed_library() -> Path:

@@ -36,8 +36,12 @@ from torch import Tensor, nn
 from framelets.core import LinearOperator, choose, refuse_unknown
 from framelets.frames import SkipFrame
 
+from ._identity_start import silence, start_as_identity
 from ._levels import POOLINGS
 from ._normalization import NORMALIZATIONS, group_size
+
+INITIALIZATIONS = ("random", "identity")
+"""Known starts of the weights."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,16 @@ class UNet(nn.Module):
         pooling_normalization: Of the pooling "average" and "dual-frame"; un-pooling is the adjoint
             in either case. "mean" as published, with frame bounds 1 and 1.25; "orthonormal", with
             1 and 2.
+        init: "random", after He et al. (2015); or "identity", the same but for a few filters that
+            make the untrained network give its input back: without `residual` those of a signed
+            pair on the finest skip, which a normalization would rescale; with `residual` those of
+            the last layer, which are zero. The first training step reaches these filters alone
+            (of the pair, or of the last layer), later ones reach all.
 
     Raises:
-        ValueError: If a choice is unknown, a count is not positive, or `residual` is asked for with
-            unequal channels.
+        ValueError: If a choice is unknown, a count is not positive, `residual` or the start as
+            identity is asked for with unequal channels, or the identity with a normalization or
+            too small a width.
 
     Example:
         >>> network = UNet(width=64, depth=4, pooling="tight-frame")
@@ -111,8 +121,9 @@ class UNet(nn.Module):
         bias_free: bool = False,
         normalization: str = "batch",
         pooling_normalization: str = "mean",
+        init: str = "random",
     ) -> None:
-        """Build the stages; initial filters are random, after He et al. (2015)."""
+        """Build the stages."""
         super().__init__()
         counts = {
             "in_channels": in_channels,
@@ -130,6 +141,9 @@ class UNet(nn.Module):
             )
         refuse_unknown("pooling_normalization", pooling_normalization, ("mean", "orthonormal"))
         refuse_unknown("normalization", normalization, NORMALIZATIONS)
+        refuse_unknown("init", init, INITIALIZATIONS)
+        if init == "identity" and not residual:
+            _refuse_no_identity(in_channels, out_channels, width, normalization)
         make_level = choose("pooling", pooling, POOLINGS)
         self.in_channels, self.depth, self.residual = in_channels, depth, residual
         self.pooling, self.normalization, self.bias_free = pooling, normalization, bias_free
@@ -152,6 +166,10 @@ class UNet(nn.Module):
         )
         self.last = nn.Conv2d(width, out_channels, 1, bias=not bias_free)
         self._frames = [(level.frame, level.description) for level in levels]
+        if init == "identity" and residual:
+            silence(self.last)
+        elif init == "identity":
+            start_as_identity((self.encoders[0], self.decoders[0]), self.last, in_channels)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(
@@ -213,6 +231,26 @@ class UNet(nn.Module):
                 f"{self.normalization} normalization to see two values at the lowest resolution, "
                 f"got {tuple(image.shape)}; choose a smaller depth or another normalization"
             )
+
+
+def _refuse_no_identity(
+    in_channels: int, out_channels: int, width: int, normalization: str
+) -> None:
+    if normalization != "none":
+        raise ValueError(
+            f"init='identity' needs normalization='none', got {normalization!r}, which rescales "
+            "what passes; or set residual=True"
+        )
+    if in_channels != out_channels:
+        raise ValueError(
+            f"init='identity' needs equal in_channels and out_channels, got {in_channels} and "
+            f"{out_channels}; set init='random'"
+        )
+    if width < 2 * in_channels:
+        raise ValueError(
+            f"init='identity' needs a width of at least {2 * in_channels}, two channels for each "
+            f"of the input, got {width}; widen the network or set residual=True"
+        )
 
 
 def _stage(channels: tuple[int, ...], normalization: str, bias_free: bool) -> nn.Sequential:

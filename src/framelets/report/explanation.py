@@ -23,6 +23,7 @@ from framelets.report.style import GRAY, SIGNED, gradient
 
 _ATOM_RADIUS = 20
 _NUM_VECTORS = 6
+_MOST_OF_A_WINDOW = 4.0  # how much wider than an image's own window a shared one may be
 _EXACT = {"float32": 1e-4, "float64": 1e-11}
 
 
@@ -110,24 +111,54 @@ def _decomposition(
     arrays: dict[str, np.ndarray], image: dict[str, Any], from_scan: bool
 ) -> dict[str, Any]:
     x, y, linear, offset = (plain_image(arrays[k]) for k in ("image", "output", "linear", "offset"))
-    low, high = image.get("window") or (float(v) for v in np.percentile(y, [0.5, 99.5]))
+    unit = image.get("unit", "")
+    of_image, of_output = _windows(x, y, from_scan)
+    if image.get("window"):
+        low, high = image["window"]
+        of_image = of_output = (float(low), float(high))
     signed = round_up(float(np.percentile(np.abs(offset), 99.8)))
     given = (
-        Panel("scan y", panel(x, x.min(), x.max(), aspect=1.0), "The scan given to the network.")
+        Panel("scan y", panel(x, *of_image, aspect=1.0), "The scan given to the network.")
         if from_scan
-        else Panel("image x", panel(x, low, high), "The image given to the network.")
+        else Panel("image x", panel(x, *of_image), "The image given to the network.")
     )
+    scales = [(Scale(*of_output, unit, gradient(GRAY)), "output and linear part")]
+    if of_image == of_output:
+        scales = [(scales[0][0], "image, output and linear part")]
+    else:
+        what = "scan y" if from_scan else "image x"
+        own = Scale(*of_image, "" if from_scan else unit, gradient(GRAY))
+        scales.insert(0, (own, f"{what}, on a scale of its own"))
+    scales.append((Scale(-signed, signed, unit, gradient(SIGNED)), "offset, zero white"))
     return {
         "panels": [
             given,
-            Panel("output", panel(y, low, high), "The network's output."),
-            Panel("linear part", panel(linear, low, high), "The linear part of the output."),
+            Panel("output", panel(y, *of_output), "The network's output."),
+            Panel("linear part", panel(linear, *of_output), "The linear part of the output."),
             Panel("offset b", signed_panel(offset, signed), "The offset part of the output."),
         ],
-        "scale": Scale(float(low), float(high), image.get("unit", ""), gradient(GRAY)),
-        "scale_of": "output and linear part" if from_scan else "image, output and linear part",
-        "offset_scale": Scale(-signed, signed, image.get("unit", ""), gradient(SIGNED)),
+        "scales": scales,
     }
+
+
+def _windows(
+    x: np.ndarray, y: np.ndarray, from_scan: bool
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Choose the display windows of what was given and of the output: one, if it shows both."""
+    of_output = _percentiles(y)
+    if from_scan:
+        return (float(x.min()), float(x.max())), of_output
+    of_image = _percentiles(x)
+    low, high = min(of_image[0], of_output[0]), max(of_image[1], of_output[1])
+    narrower = min(window[1] - window[0] for window in (of_image, of_output))
+    if high - low > _MOST_OF_A_WINDOW * narrower:
+        return of_image, of_output
+    return (low, high), (low, high)
+
+
+def _percentiles(image: np.ndarray) -> tuple[float, float]:
+    low, high = np.percentile(image, [0.5, 99.5])
+    return float(low), float(high)
 
 
 def _reading(level: dict[str, Any]) -> dict[str, str]:
@@ -169,7 +200,7 @@ def _overview(
     arrays: dict[str, np.ndarray], pixels: list[dict[str, Any]], image: dict[str, Any]
 ) -> dict[str, Any]:
     y = plain_image(arrays["output"])
-    low, high = image.get("window") or (float(v) for v in np.percentile(y, [0.5, 99.5]))
+    low, high = image.get("window") or _percentiles(y)
     height, width = y.shape
     marks = [
         {

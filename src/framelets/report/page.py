@@ -4,10 +4,11 @@ The page shows what the folder has and leaves out the rest. It reads:
 
 - `run.json`: command, seed, versions, machine of the last stage.
 - `reconstruction.npz`: `measurement` (view, detector), `reference` and one array a method, all
-  optional; `metadata`, JSON text, with `data`, `unit`, `window` [low, high], `medical`,
-  `measurement` (what was acquired, in words), `reference` (what is held true, in words), `note`
-  (what a reader of the metrics must know) and `methods`, a table from method to its `label`, whose
-  order is that of the page.
+  optional; `metadata`, JSON text, with `data`, `unit`, `window` [low, high], `spacing_mm` (pixel
+  size), `medical`, `measurement` (what was acquired, in words), `scan` (a table of facts about it),
+  `reference` (what is held true, in words), `note` (what a reader of the metrics must know) and
+  `methods`, a table from method to its `label` and what it is in `words`, whose order is that of
+  the page.
 - `metrics.json`: `rows`, a table from method to numbers, and `baseline`, one of the methods.
 - `geometry.json` and `geometry.npz`: `framelets.commands.explanation` writes and describes them.
 - `log.csv`: the training log.
@@ -17,6 +18,7 @@ import csv
 import json
 import math
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -121,6 +123,7 @@ def _scan_of(arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> dict[st
         "views": views,
         "detectors": detectors,
         "words": metadata.get("measurement", ""),
+        "facts": metadata.get("scan", {}),
         "panels": [Panel("the scan", panel(sinogram, low, high, aspect=1.6), alt)],
         "scale": Scale(low, high, "line integral of attenuation", gradient(GRAY)),
     }
@@ -207,13 +210,33 @@ def _metrics_of(metrics: dict[str, Any], metadata: dict[str, Any]) -> dict[str, 
             cells.append({"text": text, "best": best.get(key) == name, "verdict": verdict})
         label = labels.get(name, name)
         table.append({"label": label, "baseline": name == baseline, "cells": cells})
+    ways = {way for _, way, _ in columns}
     return {
+        "heading": "Figures of merit" if ways - {0} else "Time and size",
+        "better": _better(columns),
+        "legend": _legend(metadata),
         "columns": [label for label, _, _ in columns],
         "table": table,
         "baseline": labels.get(baseline, baseline) if baseline else None,
         "headline": _headline(rows, labels, baseline),
         "note": metadata.get("note", ""),
     }
+
+
+def _better(columns: Sequence[tuple[str, int, str]]) -> str:
+    """Say which way the columns get better, "" if none does."""
+    words = []
+    for way, name in ((1, "higher"), (-1, "lower")):
+        labels = [label.removesuffix(" (dB)") for label, this_way, _ in columns if this_way == way]
+        if labels:
+            words.append(f"{name} for {' and '.join(labels)}")
+    return f"Better is {', '.join(words)}" if words else ""
+
+
+def _legend(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+    """Say what each method is, where the folder tells it."""
+    methods = metadata.get("methods", {}).items()
+    return [(about["label"], about["words"]) for _, about in methods if about.get("words")]
 
 
 def _headline(

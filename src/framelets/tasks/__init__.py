@@ -3,10 +3,12 @@
 from framelets.tasks.plan import TASKS, TrainingPlan, load_plan, load_shipped
 from framelets.tasks.shipped import SHIPPED_WEIGHTS, model_card
 from framelets.tasks.sparse_view_ct import NetworkProblem, SparseViewCT, SparseViewCTConfig
+from framelets.tasks.tuned_total_variation import TUNED_PHOTONS
 
 __all__ = [
     "SHIPPED_WEIGHTS",
     "TASKS",
+    "TUNED_PHOTONS",
     "NetworkProblem",
     "SparseViewCT",
     "SparseViewCTConfig",

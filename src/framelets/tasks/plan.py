@@ -47,13 +47,13 @@ def load_plan(
         overrides: Values that win over the file, with dotted keys: `{"training.num_steps": 10}`.
 
     Raises:
-        FileNotFoundError: If there is neither such a file nor such a name.
-        ValueError: If a key or a choice is unknown.
+        FileNotFoundError: If there is no such file.
+        ValueError: If a name, a key or a choice is unknown; the nearest valid one is named.
         TypeError: If a value has the wrong type.
     """
     if not Path(path).is_file() and not str(path).endswith(".toml"):
-        shipped = Path(__file__).parent / "configs" / f"{path}.toml"
-        path = shipped if shipped.is_file() else path
+        refuse_unknown("config (or a .toml file)", str(path), SHIPPED_WEIGHTS)
+        path = Path(__file__).parent / "configs" / f"{path}.toml"
     return load_config(TrainingPlan, path, dict(overrides or {}))
 
 

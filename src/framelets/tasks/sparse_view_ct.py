@@ -14,7 +14,7 @@ References:
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ from framelets.tasks.ct_simulation import (
 )
 from framelets.tasks.preconditioner import RampPlateau
 from framelets.tasks.shipped import load_state
-from framelets.tasks.tuned_total_variation import tuned_total_variation
+from framelets.tasks.tuned_total_variation import TUNED_PHOTONS, tuned_total_variation
 
 LOSSES = ("mean-squared-error", "log-mean-squared-error")
 """Known losses. The logarithm, taken for each image, weighs all images alike: it is the PSNR up to
@@ -88,9 +88,9 @@ class NetworkConfig:
     narrow_width: int = 9
     depth: int = 4
     normalization: str = "none"
-    unrolled_width: int = 9
+    unrolled_width: int = 8
     unrolled_depth: int = 3
-    unrolled_iterations: int = 6
+    unrolled_iterations: int = 8
 
 
 @dataclass(frozen=True)
@@ -234,12 +234,13 @@ class SparseViewCT:
             generator: Source of the noise.
 
         Returns:
-            The measurement.
+            The measurement, which says its photons.
         """
         sinogram = CTProjector(scan, fine_grid, engine="numba")(image)
         if photons_per_ray is not None:
             sinogram = add_photon_noise(sinogram, photons_per_ray, generator=generator)
-        return measurement_of(sinogram, scan)
+        measurement = measurement_of(sinogram, scan)
+        return replace(measurement, photons_per_ray=photons_per_ray or 0.0)
 
     def reconstruct(
         self,
@@ -248,7 +249,7 @@ class SparseViewCT:
         grid: ImageGrid | None = None,
         *,
         network: nn.Module | None = None,
-        photons_per_ray: float | None = 1e5,
+        photons_per_ray: float | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Float[Tensor, "*batch height width"]:
         """Reconstruct attenuation in 1/mm.
@@ -258,7 +259,8 @@ class SparseViewCT:
             method: One of `methods`.
             grid: Pixels; default: `default_grid` of the scan.
             network: Weights to use in place of the shipped ones.
-            photons_per_ray: Noise that the weight of total variation is chosen for; None: none.
+            photons_per_ray: Noise that the weight of total variation is chosen for, 0: none;
+                default: what the measurement says, or `TUNED_PHOTONS` if it says nothing.
             progress: Called with the share done, from 0 to 1.
 
         Raises:
@@ -267,7 +269,9 @@ class SparseViewCT:
         refuse_unknown("method", method, self.methods)
         grid = grid or self.default_grid(measurement)
         if method == "tv":
-            return tuned_total_variation(measurement, grid, photons_per_ray, progress=progress)
+            photons = measurement.photons_per_ray if photons_per_ray is None else photons_per_ray
+            photons = TUNED_PHOTONS if photons is None else photons or None
+            return tuned_total_variation(measurement, grid, photons, progress=progress)
         if method == "fbp":
             fbp = FilteredBackProjection(scan_of(measurement), grid, FILTER)
             return fbp(measurement.sinogram)

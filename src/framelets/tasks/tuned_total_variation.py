@@ -30,7 +30,8 @@ from framelets.tasks.ct_simulation import FILTER, attenuation_scale, scan_of
 TABLE = "tv_weights.json"
 NUM_ITERATIONS = 200
 _TOLERANCE = 1e-4
-_TUNED_PHOTONS = 1e5
+TUNED_PHOTONS = 1e5
+"""Photons per ray that the weights were tuned for; taken where a scan does not say its own."""
 
 
 def tuned_weight(num_views: int, photons_per_ray: float | None) -> float:
@@ -43,14 +44,14 @@ def tuned_weight(num_views: int, photons_per_ray: float | None) -> float:
     table = _table()
     weights = table["noise_free" if photons_per_ray is None else "photons_1e5"]
     log_weight = np.interp(math.log(num_views), np.log(table["views"]), np.log(weights))
-    noise = 1.0 if photons_per_ray is None else math.sqrt(_TUNED_PHOTONS / photons_per_ray)
+    noise = 1.0 if photons_per_ray is None else math.sqrt(TUNED_PHOTONS / photons_per_ray)
     return noise * math.exp(float(log_weight))
 
 
 def tuned_total_variation(
     measurement: CTMeasurement,
     grid: ImageGrid,
-    photons_per_ray: float | None = _TUNED_PHOTONS,
+    photons_per_ray: float | None = TUNED_PHOTONS,
     *,
     weight: float | None = None,
     num_iterations: int = NUM_ITERATIONS,

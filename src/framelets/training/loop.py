@@ -20,11 +20,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from framelets.core.run_folder import RunFolder
 from framelets.training.config import RunConfig
@@ -89,6 +85,9 @@ def train(
         ValueError: If the folder holds a checkpoint of a run with other settings, or the loss is
             not finite.
     """
+    # Seconds to import; most commands reach this module without training anything.
+    from lightning_fabric import Fabric
+
     fabric = Fabric(
         accelerator=config.accelerator,
         devices=config.devices,
@@ -248,6 +247,8 @@ def _log(folder: RunFolder, step: int, enabled: bool) -> Iterator[Callable[..., 
     if not enabled:
         yield lambda *_: None
         return
+    from torch.utils.tensorboard import SummaryWriter
+
     path = folder.file(LOG)
     rows: list[dict[str, str]] = []
     if path.exists():
@@ -307,6 +308,9 @@ def _held_signals() -> Iterator[list[int]]:
 
 @contextmanager
 def _bar(config: RunConfig, visible: bool) -> Iterator[Callable[..., None]]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
