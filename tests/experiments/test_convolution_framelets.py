@@ -151,6 +151,8 @@ def test_bm3d_has_a_row_only_where_it_is_installed(monkeypatch):
         return noisy / 2
 
     def bm3d_deblurring(noisy, sigma, kernel):
+        assert noisy.shape == (128, 128, 1)
+        assert kernel.shape == (127, 127)
         calls["deconvolution"] = sigma, np.unravel_index(kernel.argmax(), kernel.shape)
         return noisy / 2
 
@@ -166,7 +168,7 @@ def test_bm3d_has_a_row_only_where_it_is_installed(monkeypatch):
         (_, measured), *_ = measure_all(PROBLEMS[name], seed=0, num_images=1).values()
         image = METHODS["bm3d"].run(measured, {})
         torch.testing.assert_close(image, measured.measurement / 2)
-    assert calls == {"denoising": 15 / 255, "deconvolution": (2 / 255, (64, 64))}
+    assert calls == {"denoising": 15 / 255, "deconvolution": (2 / 255, (63, 63))}
     monkeypatch.setitem(sys.modules, "bm3d", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert "bm3d" not in methods_for("denoising")
@@ -179,6 +181,15 @@ needs_table = pytest.mark.skipif(
 
 
 @needs_table
+def test_a_bm3d_that_does_not_run_refuses_in_one_line(monkeypatch):
+    broken = types.ModuleType("bm3d")  # what is called is missing, as in a NumPy too new for it
+    monkeypatch.setitem(sys.modules, "bm3d", broken)
+    (_, measured), *_ = measure_all(PROBLEMS["noise-15"], seed=0, num_images=1).values()
+
+    with pytest.raises(ValueError, match=r"installed bm3d does not run .* its rows are left out"):
+        METHODS["bm3d"].run(measured, {})
+
+
 def test_tuned_parameters_are_on_their_ladders():
     for name, problem in PROBLEMS.items():
         for method in set(methods_for(problem.group)) - {"bm3d"}:

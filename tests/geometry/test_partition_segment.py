@@ -383,6 +383,18 @@ def test_boundaries_through_one_point_are_one_breakpoint(segment):
     assert partition.boundaries_by_layer[0] == 3 * 64
 
 
+def test_a_boundary_at_the_image_itself_bounds_a_piece_of_no_length():
+    image, direction = torch.tensor([[[0.0, 1.0]], [[1.0, -1.0]]], dtype=DTYPE)
+
+    partition = partition_segment(nn.ReLU(), image, direction, keep_outputs=True)
+
+    # The first unit is off at zero and on right after; the second is off from 1 on.
+    assert partition.positions.tolist() == [0.0, 1.0]
+    assert partition.num_pieces == 3
+    assert partition.slope_changes.tolist() == [0.0, 0.0]
+    assert partition.output_at(0.5).tolist() == [0.5, 0.5]
+
+
 def test_units_that_stay_zero_do_not_switch(segment):
     image, direction = segment
     image[..., 4:], direction[..., 4:] = 0, 0

@@ -124,13 +124,22 @@ def _nonlocal_means(measured: Measured, parameters: Parameters) -> Tensor:
 def _bm3d(measured: Measured, _: Parameters) -> Tensor:
     bm3d = importlib.import_module("bm3d")
     noisy, sigma = measured.measurement.double().numpy(), measured.problem.noise
-    if measured.problem.group == "denoising":
-        image = bm3d.bm3d(noisy, sigma)
-    else:
-        impulse = torch.zeros_like(measured.measurement, dtype=torch.float64)
-        impulse[SIZE // 2, SIZE // 2] = 1
-        image = bm3d.bm3d_deblurring(noisy, sigma, measured.operator(impulse).numpy())
-    return torch.from_numpy(np.asarray(image)).to(measured.measurement)
+    try:
+        if measured.problem.group == "denoising":
+            image = bm3d.bm3d(noisy, sigma)
+        else:
+            impulse = torch.zeros_like(measured.measurement, dtype=torch.float64)
+            impulse[SIZE // 2, SIZE // 2] = 1
+            kernel = measured.operator(impulse)[
+                1:, 1:
+            ].numpy()  # an odd size, so that it has a center
+            image = bm3d.bm3d_deblurring(noisy[..., None], sigma, kernel)  # takes channels alone
+    except AttributeError as error:
+        raise ValueError(
+            f"the installed bm3d does not run with the other packages ({error}); mend or remove "
+            "it: without it, its rows are left out"
+        ) from error
+    return torch.from_numpy(np.asarray(image)).to(measured.measurement).reshape(SIZE, SIZE)
 
 
 def _total_variation(measured: Measured, parameters: Parameters) -> Reconstruction:
