@@ -180,7 +180,6 @@ needs_table = pytest.mark.skipif(
 )
 
 
-@needs_table
 def test_a_bm3d_that_does_not_run_refuses_in_one_line(monkeypatch):
     broken = types.ModuleType("bm3d")  # what is called is missing, as in a NumPy too new for it
     monkeypatch.setitem(sys.modules, "bm3d", broken)
@@ -190,6 +189,7 @@ def test_a_bm3d_that_does_not_run_refuses_in_one_line(monkeypatch):
         METHODS["bm3d"].run(measured, {})
 
 
+@needs_table
 def test_tuned_parameters_are_on_their_ladders():
     for name, problem in PROBLEMS.items():
         for method in set(methods_for(problem.group)) - {"bm3d"}:

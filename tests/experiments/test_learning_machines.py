@@ -204,7 +204,7 @@ def test_crossings_by_hand():
 def test_every_machine_fits_the_counts(quick):
     kinds = make_kinds(quick)
 
-    assert list(kinds)[0] == "kernel machine"
+    assert next(iter(kinds)) == "kernel machine"
     assert len(kinds) == 8
     for kind in kinds.values():
         assert len(kind.sizes) == 3

@@ -408,6 +408,19 @@ def test_units_that_stay_zero_do_not_switch(segment):
     assert partition.num_undecided == 0
 
 
+def test_what_rounding_leaves_open_is_counted():
+    # The first unit is zero in exact arithmetic; in double precision it is 2e-16 at 3 and 0 at 5.
+    def network(x):
+        return functional.relu(torch.cat([0.1 * x + 0.2 * x - 0.3 * x, x - 4], 1))
+
+    image, direction = torch.tensor([[[5.0]], [[-2.0]]], dtype=DTYPE)
+
+    partition = partition_segment(network, image, direction)
+
+    assert sorted(partition.boundary_units.tolist()) == [0, 1]
+    assert partition.num_undecided == 1
+
+
 def test_a_complex_image_of_two_real_channels(rng):
     def network(x):
         return functional.relu(torch.view_as_real(torch.fft.fft(x)))

@@ -64,7 +64,7 @@ def test_it_counts_iterations_and_chooses_its_weight():
     )
 
     assert fitted.settings == {"weight": 2.0}
-    assert fitted.num_iterations(noisy_image((12, 12))) > 2
+    assert fitted.apply_counting(noisy_image((12, 12)))[1] > 2
     assert fitted.apply(noisy_image((12, 12), dtype=torch.float32)).dtype == torch.float32
 
 

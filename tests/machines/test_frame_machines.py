@@ -56,7 +56,7 @@ def test_frame_machine_is_one_linear_map():
     torch.testing.assert_close(machine.apply(image), replayed, rtol=1e-12, atol=1e-12)
     assert machine.num_representations(torch.stack([image, other])) == 1
     assert machine.num_parameters == 7
-    assert machine.num_iterations(image) == 0
+    assert machine.apply_counting(image)[1] == 0
     assert machine.switches(image[None]).shape == (1, 0)
 
 
@@ -159,7 +159,7 @@ def test_a_threshold_of_zero_keeps_the_image_and_a_huge_one_its_mean():
     torch.testing.assert_close(keep.apply(image), image, rtol=0, atol=1e-7)
     flat = flatten.apply(image)
     torch.testing.assert_close(flat, image.mean().expand(8, 8), rtol=0, atol=1e-4)
-    assert flatten.num_iterations(image) > 0
+    assert flatten.apply_counting(image)[1] > 0
 
 
 def test_sparse_machine_learns_its_factor():

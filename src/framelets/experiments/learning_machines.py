@@ -15,6 +15,7 @@ from typing import Any
 
 from framelets.core.run_folder import RunFolder
 from framelets.experiments.learning_machines_data import (
+    DENOISED_SIZE,
     NOISE_STD,
     PIXEL_IMAGE,
     PIXELS,
@@ -99,7 +100,7 @@ def compare_learning_machines(folder: RunFolder, options: ExperimentOptions) -> 
             "data": {
                 "training sets": {which: list(names) for which, names in TRAINING_SETS.items()},
                 "test images": list(TEST_IMAGES[:num_images]),
-                "test size": TEST_SIZE,
+                "denoised size": DENOISED_SIZE,
                 "noise std": NOISE_STD,
                 "pixels": {"image": PIXEL_IMAGE, **PIXELS},
             },

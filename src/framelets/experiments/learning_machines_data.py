@@ -29,9 +29,13 @@ TEST_IMAGES = (
     "hubble_deep_field",
     "ihc",
 )
-"""Of which the centers of `TEST_SIZE` pixels are denoised."""
+"""Never trained on."""
 
 TEST_SIZE = 256
+"""Height and width of the centers that are used of them."""
+
+DENOISED_SIZE = 128
+"""Height and width of the centers that are denoised to be compared."""
 
 PIXELS = {"flat": (24, 231), "edge": (32, 39), "texture": (226, 176)}
 """Row and column in the center of `PIXEL_IMAGE`: in the sky, on the collar, in the grass."""

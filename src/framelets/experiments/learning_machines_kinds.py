@@ -46,7 +46,7 @@ def make_kinds(quick: bool = False) -> dict[str, Kind]:
     """
     few = 40 if quick else None
     kernel_patches = (100, 200, 400) if quick else (500, 1000, 2000)
-    crops = 2 if quick else 12
+    crops = 2 if quick else 8
     return {
         "kernel machine": Kind(
             {f"{n} patches": KernelMachine(num_patches=n) for n in kernel_patches},

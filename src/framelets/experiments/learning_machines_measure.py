@@ -15,6 +15,7 @@ from torch import Tensor
 
 from framelets.core import RunFolder
 from framelets.experiments.learning_machines_data import (
+    DENOISED_SIZE,
     NEIGHBORHOOD,
     NOISE_STD,
     PIXELS,
@@ -73,14 +74,15 @@ def measure(
         What was measured, as plain JSON values.
     """
     clean = unseen_images(num_images)
-    noisy = with_noise(clean, seed)
+    shown = torch.stack([center(image, DENOISED_SIZE) for image in clean])
+    noisy = with_noise(shown, seed)
     machine, fit_seconds = _fit(kind, size, "A", folder, slug, seed)
     report(0.3)
     found: dict[str, Any] = {
         "num_parameters": machine.num_parameters,
         "settings": dict(machine.settings),
         "fit_seconds": fit_seconds,
-        **_denoise(machine, clean, noisy),
+        **_denoise(machine, shown, noisy),
     }
     report(0.5)
     found |= _count(machine, min(kind.count_size, most_counted), clean, seed)
@@ -88,7 +90,7 @@ def measure(
     found |= _crossings(machine, seed)
     if size == kind.main_size:
         other, _ = _fit(kind, size, "B", folder, slug, seed)
-        found["psnr_other_set"] = psnr(other.apply(noisy), clean, 1.0).tolist()
+        found["psnr_other_set"] = psnr(other.apply(noisy), shown, 1.0).tolist()
         found |= _changes(machine, other, folder, slug, seed)
     report(1.0)
     return found
@@ -106,15 +108,16 @@ def _fit(
 
 def _denoise(machine: FittedMachine, clean: Tensor, noisy: Tensor) -> dict[str, Any]:
     start = time.process_time()
-    made = machine.apply(noisy)
+    applied = [machine.apply_counting(image) for image in noisy]
     seconds = (time.process_time() - start) / len(clean)
+    made = torch.stack([image for image, _ in applied])
     return {
         "psnr": psnr(made, clean, 1.0).tolist(),
         "ssim": ssim(made, clean, 1.0).tolist(),
         "psnr_noisy": psnr(noisy, clean, 1.0).tolist(),
         "ssim_noisy": ssim(noisy, clean, 1.0).tolist(),
         "seconds_per_image": seconds,
-        "iterations": fmean(machine.num_iterations(image) for image in noisy),
+        "iterations": fmean(count for _, count in applied),
     }
 
 

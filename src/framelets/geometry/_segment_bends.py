@@ -26,12 +26,12 @@ class Crossings:
     Attributes:
         positions: One for each switch of a unit.
         units: The unit that switches, as an index into the flattened pattern.
-        num_undecided: Switches of units that double precision cannot tell from zero on both sides.
+        undecided: Whether double precision cannot tell the unit from zero on both sides.
     """
 
     positions: Tensor
     units: Tensor
-    num_undecided: int
+    undecided: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class SignBend(Bend):
         first = self.quantities(*(value[0] for value in values))
         scale = max((float(q.abs().max()) for q in first if q.numel()), default=0.0)
 
-        def between(_: Tensor, k: int) -> list[tuple[Tensor, Tensor, int]]:
+        def between(_: Tensor, k: int) -> list[tuple[Tensor, Tensor, Tensor]]:
             width = positions[k] - positions[k - 1]
             found = []
             before, after = (self.quantities(*(value[i] for value in values)) for i in (k - 1, k))
@@ -125,7 +125,7 @@ class SignBend(Bend):
                 position = positions[k - 1] + width * (start / (start - end))
                 position = position.clamp(positions[k - 1], positions[k])
                 unclear = start.abs() + end.abs() <= _ROUNDING * scale
-                found.append((position, units, int(unclear.sum())))
+                found.append((position, units, unclear))
             return found
 
         return _joined(workers.each(between, values[0][1:], range(1, len(positions))), positions)
@@ -185,7 +185,7 @@ class EnvelopeBend(Bend):
         (value,) = values
         choices = workers.each(lambda row: self.lines(row).argmax(1), value)
 
-        def between(_: Tensor, k: int) -> list[tuple[Tensor, Tensor, int]]:
+        def between(_: Tensor, k: int) -> list[tuple[Tensor, Tensor, Tensor]]:
             before, after = choices[k - 1], choices[k]
             units = (before != after).nonzero().flatten()
             if not len(units):
@@ -193,7 +193,8 @@ class EnvelopeBend(Bend):
             start, end = (self.lines(value[i], units) for i in (k - 1, k))
             shares, which = _envelope(start, end, before[units], after[units])
             width = positions[k] - positions[k - 1]
-            return [(positions[k - 1] + width * shares, units[which], 0)]
+            decided = torch.zeros_like(which, dtype=torch.bool)
+            return [(positions[k - 1] + width * shares, units[which], decided)]
 
         return _joined(workers.each(between, value[1:], range(1, len(positions))), positions)
 
@@ -226,13 +227,13 @@ class EnvelopeBend(Bend):
         return index // self.entries.shape[1]
 
 
-def _joined(found: Sequence[Sequence[tuple[Tensor, Tensor, int]]], knots: Tensor) -> Crossings:
+def _joined(found: Sequence[Sequence[tuple[Tensor, Tensor, Tensor]]], knots: Tensor) -> Crossings:
     parts = [part for interval in found for part in interval]
     nothing = torch.empty(0, dtype=torch.long, device=knots.device)
     return Crossings(
         torch.cat([knots[:0], *(positions for positions, _, _ in parts)]),
         torch.cat([nothing, *(units for _, units, _ in parts)]),
-        sum(count for *_, count in parts),
+        torch.cat([nothing.bool(), *(undecided for *_, undecided in parts)]),
     )
 
 

@@ -25,14 +25,14 @@ slope of the unit that switches; switches nearer to each other than `RESOLUTION`
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from framelets.geometry._replay import Link, Node, Program
-from framelets.geometry._segment_bends import Bend
+from framelets.geometry._segment_bends import Bend, Crossings
 from framelets.geometry._segment_convolution import convolve
 from framelets.geometry._segment_curve import Curve, together
 from framelets.geometry._segment_rules import BendFinder
@@ -184,8 +184,7 @@ class SegmentProgram:
         knots = torch.tensor([start, end], dtype=torch.float64, device=self.image.device)
         ends = [self.image + t * direction for t in (start, end)]
         held = {0: Curve(knots, ends)}
-        switches: list[tuple[int, Tensor, Tensor]] = []
-        num_undecided = 0
+        switches: list[tuple[int, Crossings]] = []
         for k, link in enumerate(self.links):
             positions, values = together([held[i] for i in link.inputs])
             number = self.bend_of.get(link.output)
@@ -195,9 +194,8 @@ class SegmentProgram:
                 bend = self.bends[number]
                 curves = [Curve(positions, value) for value in values]
                 found = bend.crossings(positions, values, workers)
-                num_undecided += found.num_undecided
                 places = _snap(found.positions, knots)
-                switches.append((number, places, found.units))
+                switches.append((number, replace(found, positions=places)))
                 knots = torch.unique(torch.cat([knots, places]))
                 positions = torch.unique(torch.cat([positions, places]))
                 if len(knots) > max_knots:
@@ -211,7 +209,7 @@ class SegmentProgram:
             held[link.output] = Curve(positions, result)
             del values
             self.forget(held, k)
-        return _stretch(held[self.target], switches, num_undecided)
+        return _stretch(held[self.target], switches)
 
     def _linear(
         self, link: Link, values: Sequence[Sequence[Tensor]], workers: Workers
@@ -307,15 +305,18 @@ def _until(positions: Tensor, end: float) -> Tensor:
     return torch.cat([positions[positions < end], positions.new_tensor([end])])
 
 
-def _stretch(
-    curve: Curve, switches: Sequence[tuple[int, Tensor, Tensor]], num_undecided: int
-) -> Stretch:
-    positions = torch.cat([places for _, places, _ in switches] or [curve.positions[:0]])
-    units = torch.cat([units for *_, units in switches] or [torch.empty(0, dtype=torch.long)])
-    layers = torch.cat(
-        [torch.full_like(units, layer) for layer, _, units in switches]
-        or [torch.empty(0, dtype=torch.long)]
-    )
+def _stretch(curve: Curve, switches: Sequence[tuple[int, Crossings]]) -> Stretch:
+    nothing = torch.empty(0, dtype=torch.long, device=curve.positions.device)
+    positions = torch.cat([curve.positions[:0], *(found.positions for _, found in switches)])
+    units = torch.cat([nothing, *(found.units for _, found in switches)])
+    undecided = torch.cat([nothing.bool(), *(found.undecided for _, found in switches)])
+    layers = [torch.full_like(found.units, layer) for layer, found in switches]
     order = torch.argsort(positions, stable=True)
-    order = order[positions[order] <= curve.positions[-1]]
-    return Stretch(curve, positions[order], layers[order], units[order], num_undecided)
+    order = order[positions[order] <= curve.positions[-1]]  # some may lie beyond a later cut
+    return Stretch(
+        curve,
+        positions[order],
+        torch.cat([nothing, *layers])[order],
+        units[order],
+        int(undecided[order].sum()),
+    )

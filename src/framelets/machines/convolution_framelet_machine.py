@@ -105,13 +105,15 @@ class FittedConvolutionFramelets(FittedMachine):
         self, noisy: Float[Tensor, "*batch height width"]
     ) -> Float[Tensor, "*batch height width"]:
         """Solve the problem of each image, in double precision."""
-        images = noisy.double().reshape(-1, *noisy.shape[-2:])
-        made = torch.stack([self._solve(image)[1] for image in images])
-        return made.reshape(noisy.shape).to(noisy.dtype)
+        images = noisy.reshape(-1, *noisy.shape[-2:])
+        return torch.stack([self.apply_counting(image)[0] for image in images]).reshape(noisy.shape)
 
-    def num_iterations(self, noisy: Float[Tensor, "height width"]) -> int:
-        """Count the conjugate gradient iterations of all updates."""
-        return self._solve(noisy.double())[2]
+    def apply_counting(
+        self, noisy: Float[Tensor, "height width"]
+    ) -> tuple[Float[Tensor, "height width"], int]:
+        """Solve the problem of an image; the count is that of conjugate gradients, all updates."""
+        _, image, num_iterations = self._solve(noisy.double())
+        return image.to(noisy.dtype), num_iterations
 
     def linear_map(self, noisy: Float[Tensor, "height width"]) -> LinearOperator:
         """Return (I + weight R)^-1 with the graph and the basis that this input ends with."""

@@ -56,9 +56,15 @@ class FittedMachine(ABC):
     def basis_at(self, noisy: Float[Tensor, "height width"], pixel: tuple[int, int]) -> PixelBasis:
         """Return the atoms that make one pixel of this input."""
 
-    def num_iterations(self, noisy: Float[Tensor, "height width"]) -> int:  # noqa: ARG002
-        """Count the iterations in which a problem is solved for this input; 0 if none is."""
-        return 0
+    def apply_counting(
+        self, noisy: Float[Tensor, "height width"]
+    ) -> tuple[Float[Tensor, "height width"], int]:
+        """Denoise an image, and count the iterations in which a problem is solved for it.
+
+        Returns:
+            The image, and the number of iterations, 0 if the machine solves nothing.
+        """
+        return self.apply(noisy), 0
 
     def switches(self, noisy: Float[Tensor, "batch height width"]) -> Bool[Tensor, "batch switch"]:
         """Return what is on and what is off at each input; none if the machine has no switches."""

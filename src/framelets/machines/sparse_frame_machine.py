@@ -139,14 +139,16 @@ class FittedSparseFrameMachine(FittedMachine):
         self, noisy: Float[Tensor, "*batch height width"]
     ) -> Float[Tensor, "*batch height width"]:
         """Solve the problem of each image, in double precision."""
-        images = noisy.double().reshape(-1, *noisy.shape[-2:])
-        frame = self._frame(images[0])
-        solved = [image - frame.adjoint(self.dual_solution(image)[0]) for image in images]
-        return torch.stack(solved).reshape(noisy.shape).to(noisy.dtype)
+        images = noisy.reshape(-1, *noisy.shape[-2:])
+        return torch.stack([self.apply_counting(image)[0] for image in images]).reshape(noisy.shape)
 
-    def num_iterations(self, noisy: Float[Tensor, "height width"]) -> int:
-        """Count the steps until the duality gap is small."""
-        return self.dual_solution(noisy.double())[1]
+    def apply_counting(
+        self, noisy: Float[Tensor, "height width"]
+    ) -> tuple[Float[Tensor, "height width"], int]:
+        """Solve the problem of an image, and count the steps until the duality gap is small."""
+        dual, num_iterations, _ = self.dual_solution(noisy.double())
+        made = noisy.double() - self._frame(noisy).adjoint(dual)
+        return made.to(noisy.dtype), num_iterations
 
     @torch.no_grad()
     def dual_solution(
