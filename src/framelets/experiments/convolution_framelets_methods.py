@@ -223,7 +223,7 @@ def _manifold(reweighting: str) -> Callable[[Measured, Parameters], Reconstructi
             window=(width, width),
             reweighting=reweighting,
             num_neighbors=int(parameters["num_neighbors"]),
-            num_coordinates=_NUM_COORDINATES,
+            num_coordinates=min(_NUM_COORDINATES, width**2),
             num_updates=NUM_UPDATES,
             tolerance=1e-4 if measured.problem.group == "deconvolution" else 1e-3,
         )
@@ -237,8 +237,8 @@ def _powers(base: float, low: int, high: int, guess: float) -> Ladder:
 
 
 _MANIFOLD = {
-    "window": Ladder((4, 6, 8), 2),
-    "num_neighbors": Ladder((5, 10, 20, 40), 1),
+    "window": Ladder((3, 4, 6, 8, 10), 3),
+    "num_neighbors": Ladder((3, 5, 10, 20, 40), 2),
 }
 
 METHODS: dict[str, Method] = {
