@@ -9,7 +9,7 @@ from framelets.geometry import (
     divergence,
     frame_levels,
     linearize,
-    lipschitz_estimate,
+    local_lipschitz,
     spectrum,
 )
 from framelets.networks import UNet
@@ -49,7 +49,7 @@ def test_spectrum_equals_the_dense_one(local, rng):
 
 
 def test_lipschitz_bounds_bracket_the_jacobians_norm(local, rng):
-    bounds = lipschitz_estimate(local, generator=rng)
+    bounds = local_lipschitz(local, generator=rng)
 
     norm = float(torch.linalg.matrix_norm(jacobian(local), 2))
     assert bounds.lower <= norm * (1 + 1e-9)

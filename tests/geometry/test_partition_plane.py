@@ -12,7 +12,7 @@ from framelets.geometry import (
     ImagePlane,
     draw_partition,
     linearize,
-    lipschitz_estimate,
+    local_lipschitz,
     partition_map,
     partition_plane,
     partition_segment,
@@ -200,7 +200,7 @@ def test_gains_are_bounds_from_below_of_each_region(images):
         norm = float(torch.linalg.matrix_norm(local.tangent.to_matrix(dtype=DTYPE), 2))
         assert 0.98 * norm < gain <= norm * (1 + 1e-9)
     local = linearize(network, coarse.plane.image((-0.05, 0.05)))
-    assert coarse.gains[1, 0] == pytest.approx(lipschitz_estimate(local).lower, rel=0.02)
+    assert coarse.gains[1, 0] == pytest.approx(local_lipschitz(local).lower, rel=0.02)
 
 
 def test_a_map_is_exact_at_every_corner_of_a_pixel(network, images):

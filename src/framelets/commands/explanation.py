@@ -29,7 +29,7 @@ from framelets.geometry import (
     atoms,
     frame_levels,
     linearize,
-    lipschitz_estimate,
+    local_lipschitz,
     spectrum,
 )
 
@@ -155,7 +155,7 @@ def _explain_one(
         generator=generator,
         progress=stages(f"{network.name}: singular values"),
     )
-    bounds = lipschitz_estimate(
+    bounds = local_lipschitz(
         local, generator=generator, progress=stages(f"{network.name}: Lipschitz constant")
     )
     progress = stages(f"{network.name}: atoms and frame bounds")

@@ -13,7 +13,7 @@ from .denoiser_uncertainty import DenoiserUncertainty, denoiser_uncertainty
 from .divergence import divergence
 from .frame_levels import Level, frame_levels
 from .linearize import LocalMap, linearize
-from .lipschitz import lipschitz_estimate
+from .local_lipschitz import local_lipschitz
 from .null_space import MeasurementSupport, null_space
 from .null_space_projection import NullSpaceProjection, RegularizedSolution
 from .partition_figure import draw_partition
@@ -57,7 +57,7 @@ __all__ = [
     "draw_partition",
     "frame_levels",
     "linearize",
-    "lipschitz_estimate",
+    "local_lipschitz",
     "null_space",
     "partition_map",
     "partition_plane",

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from framelets.geometry._segment_walk import SegmentProgram, in_double
 from framelets.geometry.linearize import linearize
-from framelets.geometry.lipschitz import lipschitz_estimate
+from framelets.geometry.local_lipschitz import local_lipschitz
 from framelets.geometry.partition_plane import ImagePlane
 from framelets.geometry.partition_segment import BoundaryLayer, layers_of
 
@@ -39,7 +39,7 @@ class PartitionMap:
         layer_patterns: The same of each layer alone.
         num_evaluated: At how many corners the network was run; the others follow by convexity.
         gains: On a coarse grid over the square, K_p = |J| as a certified lower bound
-            (`lipschitz_estimate`); None if not asked for.
+            (`local_lipschitz`); None if not asked for.
     """
 
     plane: ImagePlane
@@ -103,7 +103,7 @@ def partition_map(
             of two.
         num_gains: Bound K_p on a grid of so many points along a side; 0 for none.
         forward: How to call the network, if not `network(image)`.
-        generator: Source of the starts of `lipschitz_estimate`.
+        generator: Source of the starts of `local_lipschitz`.
         progress: Called with a share that is done, at least, from 0 to 1.
 
     Raises:
@@ -134,7 +134,7 @@ def partition_map(
         gains = np.array(
             [
                 [
-                    lipschitz_estimate(
+                    local_lipschitz(
                         linearize(doubled, plane.image((s, t)), forward), generator=generator
                     ).lower
                     for s in places

@@ -24,7 +24,7 @@ from framelets.geometry._polygon import rectangle
 from framelets.geometry._polygon_walk import cut_plane
 from framelets.geometry._segment_walk import SegmentProgram, in_double
 from framelets.geometry.linearize import linearize
-from framelets.geometry.lipschitz import lipschitz_estimate
+from framelets.geometry.local_lipschitz import local_lipschitz
 from framelets.geometry.partition_segment import BoundaryLayer, layers_of
 
 
@@ -89,7 +89,7 @@ class PlanePartition:
             index into `layers`, or -1 for the border of the square.
         outputs: Of each region, constant and two slopes of the output in the coordinates.
         areas: Of each region.
-        gains: Of each region, K_p = |J| as a certified lower bound (`lipschitz_estimate`); None if
+        gains: Of each region, K_p = |J| as a certified lower bound (`local_lipschitz`); None if
             not asked for.
     """
 
@@ -132,7 +132,7 @@ def partition_plane(
         forward: How to call the network, if not `network(image)`.
         max_regions: Stop beyond so many.
         with_gains: Also bound K_p in every region, which takes some ten passes each.
-        generator: Source of the starts of `lipschitz_estimate`.
+        generator: Source of the starts of `local_lipschitz`.
 
     Raises:
         ValueError: If the network is not piecewise linear, the images lie on a line, or there are
@@ -153,7 +153,7 @@ def partition_plane(
     if with_gains:
         gains = np.array(
             [
-                lipschitz_estimate(
+                local_lipschitz(
                     linearize(doubled, plane.image(polygon.center), forward), generator=generator
                 ).lower
                 for polygon in cells.polygons

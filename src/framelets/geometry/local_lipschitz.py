@@ -16,7 +16,7 @@ from framelets.core.spectral import NormBounds, norm_bounds
 from framelets.geometry.linearize import LocalMap
 
 
-def lipschitz_estimate(
+def local_lipschitz(
     local: LocalMap,
     *,
     relative_gap: float = 0.01,
