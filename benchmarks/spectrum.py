@@ -11,6 +11,7 @@ import time
 
 import torch
 from skimage.data import astronaut
+from torch import Tensor, nn
 
 from benchmarks.measure import NUM_THREADS, Row, print_rows
 from framelets.geometry import linearize, spectrum
@@ -30,16 +31,9 @@ def measure(name: str) -> list[Row]:
     Returns:
         Time, peak memory and the largest residual.
     """
-    torch.manual_seed(0)
-    photograph = torch.from_numpy(astronaut()).movedim(-1, 0)[None] / 255
-    noise = torch.randn(photograph.shape, generator=torch.Generator().manual_seed(0))
-    image = (photograph + 0.1 * noise).clamp(0, 1)
-    network = open_image_denoise(transfer="none")
-    if name == "unet":
-        image = image.mean(dim=1, keepdim=True)
-        network = UNet(in_channels=1, out_channels=1, width=32, depth=4).eval()
+    network, image = network_and_image(name)
     start = time.perf_counter()
-    operator = linearize(network.requires_grad_(False), image).frozen
+    operator = linearize(network, image).frozen
     triplets = spectrum(operator, num=NUM_TRIPLETS, tolerance=TOLERANCE)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
@@ -51,6 +45,22 @@ def measure(name: str) -> list[Row]:
         Row("spectrum", case, "products", triplets.num_products, ""),
         Row("spectrum", case, "s_20 / s_1", (triplets.values[-1] / triplets.values[0]).item(), ""),
     ]
+
+
+def network_and_image(name: str) -> tuple[nn.Module, Tensor]:
+    """Return a network and the photograph as it takes it.
+
+    Args:
+        name: "unet" or "denoiser".
+    """
+    torch.manual_seed(0)
+    photograph = torch.from_numpy(astronaut()).movedim(-1, 0)[None] / 255
+    noise = torch.randn(photograph.shape, generator=torch.Generator().manual_seed(0))
+    image = (photograph + 0.1 * noise).clamp(0, 1)
+    if name == "denoiser":
+        return open_image_denoise(transfer="none").requires_grad_(False), image
+    network = UNet(in_channels=1, out_channels=1, width=32, depth=4)
+    return network.eval().requires_grad_(False), image.mean(dim=1, keepdim=True)
 
 
 if __name__ == "__main__":

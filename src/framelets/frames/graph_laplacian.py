@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float, Inexact
 from scipy import sparse
 from scipy.sparse.linalg import eigsh
+from scipy.spatial import cKDTree
 from torch import Tensor
 
 from framelets.core import LinearOperator
@@ -107,8 +108,6 @@ class GraphLaplacian(LinearOperator):
         Raises:
             ValueError: If there are too few points, or the bandwidth is not positive.
         """
-        from sklearn.neighbors import NearestNeighbors  # slow to import, and rarely needed
-
         num_points = len(points)
         if not 1 <= num_neighbors < num_points:
             raise ValueError(
@@ -120,8 +119,7 @@ class GraphLaplacian(LinearOperator):
         coordinates = points.detach().cpu().resolve_conj()
         if coordinates.is_complex():
             coordinates = torch.view_as_real(coordinates).flatten(1)
-        search = NearestNeighbors(n_neighbors=num_neighbors).fit(coordinates.double().numpy())
-        distances, neighbors = search.kneighbors()
+        distances, neighbors = _nearest(coordinates.double().numpy(), num_neighbors)
         if bandwidth is None:
             bandwidth = float(np.sqrt(np.mean(distances**2))) or 1.0  # all points may be equal
         weights = np.exp(-((distances / bandwidth) ** 2) / 2)
@@ -176,3 +174,12 @@ class GraphLaplacian(LinearOperator):
     def _multiply(self, x: Tensor, adjoint: bool) -> Tensor:  # noqa: ARG002 - L is symmetric
         rows = x.reshape(-1, x.shape[-1])
         return torch.mm(self._matrix.to(x), rows.mT).mT.reshape(x.shape)
+
+
+def _nearest(points: np.ndarray, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return distances and indices of the nearest other points, a row a point."""
+    distances, neighbors = cKDTree(points).query(points, num + 1, workers=torch.get_num_threads())
+    # A point comes before its neighbors, but anywhere among points that equal it, or not at all.
+    others = neighbors != np.arange(len(points))[:, None]
+    others[others.all(axis=1), -1] = False
+    return distances[others].reshape(-1, num), neighbors[others].reshape(-1, num)
