@@ -23,6 +23,7 @@ from .partition_segment import BoundaryLayer, SegmentPartition, partition_segmen
 from .pooling_diagnosis import PoolingDiagnosis, diagnose_poolings
 from .spectrum import spectrum
 from .unpooling_diagnosis import UnpoolingDiagnosis, diagnose_unpoolings
+from .weight_jacobian import LandscapeCondition, WeightJacobian, landscape_condition
 
 __all__ = [
     "ActivationPattern",
@@ -34,6 +35,7 @@ __all__ = [
     "DenoiserUncertainty",
     "DensityRow",
     "ImagePlane",
+    "LandscapeCondition",
     "LayerPattern",
     "Level",
     "LocalMap",
@@ -45,6 +47,7 @@ __all__ = [
     "RegularizedSolution",
     "SegmentPartition",
     "UnpoolingDiagnosis",
+    "WeightJacobian",
     "atoms",
     "boundary_along",
     "boundary_density",
@@ -56,6 +59,7 @@ __all__ = [
     "divergence",
     "draw_partition",
     "frame_levels",
+    "landscape_condition",
     "linearize",
     "local_lipschitz",
     "null_space",
