@@ -1,6 +1,8 @@
 """Run all sections, or those named, each in a process of its own; print a table, write JSON.
 
-python -m benchmarks [hankel] [linearize] [partition] [spectrum] [tomography] [--json FILE]
+python -m benchmarks [SECTION ...] [--json FILE]
+
+Sections that are not run keep their rows in the file, if the machine and torch are the same.
 """
 
 import argparse
@@ -18,8 +20,12 @@ from rich.table import Table
 from benchmarks.measure import NUM_THREADS, Row, run_apart
 
 SECTIONS = {
+    "dense_jacobian": [partial(run_apart, "dense_jacobian")],
     "hankel": [partial(run_apart, "hankel")],
     "linearize": [partial(run_apart, "linearize")],
+    "local_lipschitz": [
+        partial(run_apart, "local_lipschitz", name) for name in ("unet", "denoiser")
+    ],
     "partition": [
         partial(run_apart, "partition", name) for name in ("noise", "scaling", "another image")
     ],
@@ -40,14 +46,31 @@ def main() -> None:
 
     machine = f"{platform.machine()}, {NUM_THREADS} threads of {os.cpu_count()} cores"
     options.json.parent.mkdir(parents=True, exist_ok=True)
+    chosen = options.sections or list(SECTIONS)
+    kept = [row for row in _read(options.json, machine) if row.section not in chosen]
     rows: list[Row] = []
-    for name in options.sections or SECTIONS:
+    for name in chosen:
         for measure in SECTIONS[name]:
             Console(stderr=True).print(f"measuring {name} ...")
             rows += measure()
-            _write(options.json, rows, machine)  # what was measured stays if a later part fails
+            # What was measured stays if a later part fails.
+            _write(options.json, sorted(kept + rows, key=_place), machine)
     _print_table(rows, f"{machine}, torch {version('torch')}")
     print(f"written to {options.json} and beside it as .md")
+
+
+def _read(path: Path, machine: str) -> list[Row]:
+    """Return the rows of an earlier run on such a machine."""
+    if not path.is_file():
+        return []
+    earlier = json.loads(path.read_text())
+    if (earlier["machine"], earlier["torch"]) != (machine, version("torch")):
+        return []
+    return [Row(**row) for row in earlier["rows"] if row["section"] in SECTIONS]
+
+
+def _place(row: Row) -> int:
+    return list(SECTIONS).index(row.section)
 
 
 def _write(path: Path, rows: list[Row], machine: str) -> None:
@@ -71,7 +94,8 @@ def _print_table(rows: list[Row], title: str) -> None:
 
 def _markdown(rows: list[Row], machine: str) -> str:
     lines = [
-        f"Written by `make bench`: {machine}, torch {version('torch')}; medians in one run.",
+        f"Written by `make bench`: {machine}, torch {version('torch')}; medians, each section in "
+        "one run.",
         "",
         "| section | case | quantity | value | goal |",
         "|---|---|---|---:|---:|",

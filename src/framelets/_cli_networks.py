@@ -126,7 +126,12 @@ def lint(
         typer.Option("--min-lower-bound", help="Exit with 1 if a lower frame bound is smaller."),
     ] = None,
     max_ratio: Annotated[
-        float | None, typer.Option("--max-ratio", help="Exit with 1 if a ratio is larger.")
+        float | None,
+        typer.Option(
+            "--max-ratio",
+            help="Exit with 1 if the ratio of skip and un-pooling together, as in the table, "
+            "is larger.",
+        ),
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
