@@ -29,6 +29,7 @@ SECTIONS = {
     "partition": [
         partial(run_apart, "partition", name) for name in ("noise", "scaling", "another image")
     ],
+    "regions": [partial(run_apart, "regions")],
     "spectrum": [partial(run_apart, "spectrum", name) for name in ("unet", "denoiser")],
     "tomography": [partial(run_apart, "tomography")],
 }
