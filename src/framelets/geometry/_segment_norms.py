@@ -25,7 +25,7 @@ from framelets.geometry._step_gains import (
     has_one_sign,
     is_small,
 )
-from framelets.geometry._steps import Addition, Convolution, Scale
+from framelets.geometry._steps import Addition, Concatenation, Convolution, Scale
 
 
 class StepNorms:
@@ -75,10 +75,10 @@ class StepNorms:
             return rows[0] * step.factor.to(rows[0].dtype).abs()
         if isinstance(step, Addition):
             return rows[0] + abs(step.alpha) * rows[1]
+        if isinstance(step, Concatenation):
+            return step.forward(*rows)
         if has_one_sign(link):
             return absolute(step, rows)
-        if link.name == "cat":
-            return step.forward(*rows)
         if is_small(link, self._nodes):
             matrix = dense_matrix(step, rows[0])
             bounds = _smaller(

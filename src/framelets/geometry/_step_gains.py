@@ -30,6 +30,9 @@ from framelets.geometry._steps import (
 _DENSE = 2**24
 """Entries of an unknown operation's matrix that may be formed."""
 
+_AT_ONCE = 2**22
+"""Entries of a convolution's matrices at several frequencies that are held at once."""
+
 _ONE_SIGN = frozenset(
     names_in(
         """view _unsafe_view reshape expand permute transpose t squeeze unsqueeze slice
@@ -160,9 +163,21 @@ def convolution_norm_bound(step: Convolution, num_frequencies: int = 16) -> floa
         return float(torch.linalg.matrix_norm(grouped.flatten(2), 2).max())
     sizes = [max(num_frequencies, 4 * tap) for tap in taps]
     # The weights are real: opposite frequencies have equal norms, and half of them suffice.
-    transfer = torch.fft.rfftn(grouped, s=sizes, dim=tuple(range(-axes, 0)))
-    matrices = transfer.flatten(3).movedim(-1, 0)
-    largest = float(torch.linalg.matrix_norm(matrices, 2).max())
+    halved = [*sizes[:-1], sizes[-1] // 2 + 1]
+    turns = [torch.arange(m, dtype=torch.float64) / n for m, n in zip(halved, sizes, strict=True)]
+    places = [torch.arange(tap, dtype=torch.float64) for tap in taps]
+    angles = 2 * pi * torch.cartesian_prod(*turns).reshape(-1, axes)
+    phases = torch.polar(
+        torch.ones((), dtype=torch.float64),
+        angles @ torch.cartesian_prod(*places).reshape(-1, axes).T,
+    ).to(grouped.device)
+    flat, largest = grouped.flatten(3).to(phases.dtype), 0.0
+    for part in torch.split(phases, max(1, _AT_ONCE // flat[..., 0].numel())):
+        matrices = torch.einsum("goit,ft->fgoi", flat, part)
+        if matrices.shape[-2] > matrices.shape[-1]:
+            matrices = matrices.mH
+        squares = torch.linalg.eigvalsh(matrices @ matrices.mH)
+        largest = max(largest, sqrt(max(0.0, float(squares.max()))))
     return largest / prod(cos(pi * (tap - 1) / 2 / n) for tap, n in zip(taps, sizes, strict=True))
 
 

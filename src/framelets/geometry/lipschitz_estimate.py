@@ -11,8 +11,9 @@ everywhere. The gain of a secant can,
 since a secant of length h averages the slopes of the pieces that it crosses, and its gradient
 tells towards where they get steeper. From the images with the largest K_p the search ascends q in x
 and in the direction of d, with steps that are kept only if q grows and shrink if not, while h
-shrinks from `step_norm` to a hundredth of it. Each secant crosses a piece that is at least as steep
-as itself, so that its two ends and its middle are then tried as images.
+shrinks from `step_norm` to a hundredth of it; where no small step helps, random ones are tried.
+Every second ascent starts from a random place near its image. A secant crosses a piece that is at
+least as steep as itself, so that its two ends and its middle are then tried as images.
 
 References:
     [1] J. C. Ye and W. K. Sung, "Understanding geometry of encoder-decoder CNNs", ICML 2019.
@@ -28,8 +29,6 @@ from torch import Tensor, nn
 from framelets.core.spectral import power_iteration
 from framelets.geometry._segment_walk import in_double
 from framelets.geometry.linearize import linearize
-
-Network = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +77,8 @@ def lipschitz_estimate(
         network: A network in evaluation mode, or a function of one tensor.
         images: Images to begin with, at least one.
         forward: How to call the network, if not `network(image)`.
-        num_restarts: How many ascents: from the images with the largest K_p, in turn; the second
-            one from an image and all later ones start with a random direction.
+        num_restarts: How many ascents, from the images with the largest K_p in turn; every second
+            one starts at a distance of ten times `step_norm`, in a random direction.
         num_steps: Steps of each ascent; each takes about one pass forwards and one backwards.
         step_norm: First length h of the secants; default: a tenth of the largest norm of an image.
         radius: If given, stay in the balls of this radius around the images, secants included.
@@ -111,7 +110,7 @@ def lipschitz_estimate(
 
     found: list[tuple[float, Tensor, Tensor, int]] = []
     for number, image in enumerate(images.detach()):
-        found.append((*_steepest(run, image[None], None, generator), number))
+        found.append((*_steepest(network, forward, image[None], None, generator), number))
         report(number + 1)
     at_images = torch.tensor([value for value, *_ in found], dtype=torch.float64)
     order = at_images.argsort(descending=True).tolist()
@@ -120,12 +119,13 @@ def lipschitz_estimate(
     if radius is not None:
         h = min(h, 0.5 * radius)
     for restart in range(num_restarts):
-        _, image, direction, number = found[order[restart % len(order)]]
-        if restart >= len(order):
-            direction = _random_like(image, generator)
-        ends = _climb(run, image, direction, h, num_steps, radius)
+        _, image, direction, number = found[order[restart // 2 % len(order)]]
+        x = image
+        if restart % 2:
+            x = _within(image + 10 * h * _random_like(image, generator), image, radius, h)
+        ends = _climb(run, x, direction, image, h, num_steps, radius, generator)
         for start in ends:
-            found.append((*_steepest(run, start, direction, generator), number))
+            found.append((*_steepest(network, forward, start, direction, generator), number))
         report(len(images) + restart + 1)
     _, image, direction, number = max(found, key=lambda one: one[0])
     value, direction = _refined(network, forward, image, direction)
@@ -140,33 +140,37 @@ def lipschitz_estimate(
 
 
 def _climb(
-    run: Network,
-    image: Tensor,
-    direction: Tensor,
+    run: Callable[[Tensor], Tensor],
+    x: Tensor,
+    d: Tensor,
+    center: Tensor,
     h: float,
     num_steps: int,
     radius: float | None,
+    generator: torch.Generator,
 ) -> list[Tensor]:
     """Ascend the gain of secants; return the ends and the middle of the last one."""
     shrink = 0.01 ** (1 / num_steps)
-    x, d = image.clone(), direction
-    best, step = -1.0, h
-    gradients = (torch.zeros_like(x), torch.zeros_like(d))
+    best, ascent = _secant(run, x, d, h)
+    step = h
     for _ in range(num_steps):
-        trial_x = _within(x + step * gradients[0], image, radius, h)
-        trial_d = _unit(d + step / h * gradients[1])
-        gain, ascent = _secant(run, trial_x, trial_d, h)
+        trial_x = _within(x + step * ascent[0], center, radius, h)
+        trial_d = _unit(d + step / h * ascent[1])
+        gain, gradients = _secant(run, trial_x, trial_d, h)
         if gain > best:
-            x, d, best, gradients, step = trial_x, trial_d, gain, ascent, 1.5 * step
+            x, d, best, ascent, step = trial_x, trial_d, gain, gradients, 1.5 * step
             h *= shrink
         else:
             step *= 0.5
-            if step < 1e-6 * h:
-                break
+            if step < 0.01 * h:
+                step = 10 * h
+                ascent = (_random_like(x, generator), _random_like(x, generator))
     return [x, x + 0.5 * h * d, x + h * d]
 
 
-def _secant(run: Network, x: Tensor, d: Tensor, h: float) -> tuple[float, tuple[Tensor, Tensor]]:
+def _secant(
+    run: Callable[[Tensor], Tensor], x: Tensor, d: Tensor, h: float
+) -> tuple[float, tuple[Tensor, Tensor]]:
     """Return the gain of a secant and its normalized gradients in the point and the direction."""
     with torch.enable_grad():
         x, d = x.detach().requires_grad_(), d.detach().requires_grad_()
@@ -176,10 +180,14 @@ def _secant(run: Network, x: Tensor, d: Tensor, h: float) -> tuple[float, tuple[
 
 
 def _steepest(
-    run: Network, image: Tensor, start: Tensor | None, generator: torch.Generator
+    network: nn.Module | Callable[[Tensor], Tensor],
+    forward: Callable[..., Tensor] | None,
+    image: Tensor,
+    start: Tensor | None,
+    generator: torch.Generator,
 ) -> tuple[float, Tensor, Tensor]:
     """Return K_p at an image from below, the image, and the direction that has it."""
-    tangent = linearize(run, image).tangent
+    tangent = linearize(network, image, forward).tangent
     if start is None or not bool((tangent(start[0]) != 0).any()):
         start = _random_like(image, generator)
     found = power_iteration(
