@@ -14,8 +14,9 @@ from framelets.geometry import (
     linearize,
     partition_segment,
 )
-from framelets.geometry._segment_norms import StepNorms, convolution_norm_bound
+from framelets.geometry._segment_norms import StepNorms
 from framelets.geometry._segment_region import Region
+from framelets.geometry._step_gains import convolution_norm_bound
 from framelets.geometry._steps import Convolution
 from framelets.geometry.boundary_distance import _Search
 from framelets.networks import UNet

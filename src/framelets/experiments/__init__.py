@@ -7,6 +7,7 @@ from framelets.experiments.convolution_framelets import compare_convolution_fram
 from framelets.experiments.convolution_framelets_tuning import tune_convolution_framelets
 from framelets.experiments.identity_start import compare_starts
 from framelets.experiments.learning_machines import compare_learning_machines
+from framelets.experiments.lipschitz import relate_lipschitz_to_gap
 from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome, Table
 from framelets.experiments.sparse_view_ct import compare_on_sparse_views
 from framelets.experiments.tv_weights import tune_tv_weights
@@ -16,6 +17,7 @@ EXPERIMENTS: dict[str, Callable[[RunFolder, ExperimentOptions], ExperimentOutcom
     "convolution-framelets-tuning": tune_convolution_framelets,
     "identity-start": compare_starts,
     "learning-machines": compare_learning_machines,
+    "lipschitz": relate_lipschitz_to_gap,
     "sparse-view-ct": compare_on_sparse_views,
     "tv-weights": tune_tv_weights,
 }

@@ -13,6 +13,14 @@ from .denoiser_uncertainty import DenoiserUncertainty, denoiser_uncertainty
 from .divergence import divergence
 from .frame_levels import Level, frame_levels
 from .linearize import LocalMap, linearize
+from .lipschitz_bound import LipschitzBound, OperationNorm, lipschitz_bound
+from .lipschitz_distribution import (
+    LipschitzAlong,
+    LipschitzDistribution,
+    lipschitz_along,
+    lipschitz_distribution,
+)
+from .lipschitz_estimate import LipschitzEstimate, lipschitz_estimate
 from .local_lipschitz import local_lipschitz
 from .null_space import MeasurementSupport, null_space
 from .null_space_projection import NullSpaceProjection, RegularizedSolution
@@ -24,6 +32,7 @@ from .pooling_diagnosis import PoolingDiagnosis, diagnose_poolings
 from .spectrum import spectrum
 from .unpooling_diagnosis import UnpoolingDiagnosis, diagnose_unpoolings
 from .weight_jacobian import LandscapeCondition, WeightJacobian, landscape_condition
+from .worst_perturbation import WorstPerturbation, worst_perturbation
 
 __all__ = [
     "ActivationPattern",
@@ -38,9 +47,14 @@ __all__ = [
     "LandscapeCondition",
     "LayerPattern",
     "Level",
+    "LipschitzAlong",
+    "LipschitzBound",
+    "LipschitzDistribution",
+    "LipschitzEstimate",
     "LocalMap",
     "MeasurementSupport",
     "NullSpaceProjection",
+    "OperationNorm",
     "PartitionMap",
     "PlanePartition",
     "PoolingDiagnosis",
@@ -48,6 +62,7 @@ __all__ = [
     "SegmentPartition",
     "UnpoolingDiagnosis",
     "WeightJacobian",
+    "WorstPerturbation",
     "atoms",
     "boundary_along",
     "boundary_density",
@@ -61,10 +76,15 @@ __all__ = [
     "frame_levels",
     "landscape_condition",
     "linearize",
+    "lipschitz_along",
+    "lipschitz_bound",
+    "lipschitz_distribution",
+    "lipschitz_estimate",
     "local_lipschitz",
     "null_space",
     "partition_map",
     "partition_plane",
     "partition_segment",
     "spectrum",
+    "worst_perturbation",
 ]

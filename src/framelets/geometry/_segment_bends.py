@@ -8,13 +8,14 @@ maxima along axes switch where another entry of a window becomes the largest.
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import prod, sqrt
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from framelets.geometry._segment_workers import Workers
+from framelets.geometry._step_gains import Gain
 
 _ROUNDING = 64 * torch.finfo(torch.float64).eps
 
@@ -92,6 +93,22 @@ class Bend(ABC):
     def gap_unit(self, index: int) -> int:
         """Return the unit that a gap belongs to."""
 
+    @abstractmethod
+    def largest_by_unit(self, gaps: Tensor) -> Tensor:
+        """Return the largest of some number over the gaps of each unit, in the pattern's shape."""
+
+    @abstractmethod
+    def open_rows(self, rows: Sequence[Tensor]) -> Tensor:
+        """Bound the rows of what comes out, given those of the inputs, whatever each unit does."""
+
+    @abstractmethod
+    def open_gain(self) -> Gain:
+        """Bound the operation's Lipschitz constant, whatever each unit does."""
+
+    @abstractmethod
+    def jump(self) -> Tensor | float:
+        """Return by what a unit's derivative changes when it switches, over its gap's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SignBend(Bend):
@@ -100,9 +117,14 @@ class SignBend(Bend):
     Attributes:
         quantities: From one sample of each input to these quantities, one or two for each unit;
             a unit counts as on where its quantity is positive.
+        slopes: The least and the largest slope of a unit, of the operation of one input; of two
+            inputs it takes one or the other.
+        copies: How many units read the same entry of an input, at most.
     """
 
     quantities: Callable[..., list[Tensor]]
+    slopes: tuple[Tensor | float, Tensor | float] = (0.0, 1.0)
+    copies: int = 1
 
     def crossings(
         self, positions: Tensor, values: Sequence[Sequence[Tensor]], workers: Workers
@@ -152,6 +174,27 @@ class SignBend(Bend):
     def gap_unit(self, index: int) -> int:
         """Return the index within one of the quantities."""
         return index % prod(self.shape)
+
+    def largest_by_unit(self, gaps: Tensor) -> Tensor:
+        """Return the largest over the quantities."""
+        return gaps.reshape(-1, *self.shape).amax(0)
+
+    def open_rows(self, rows: Sequence[Tensor]) -> Tensor:
+        """Return the larger of two, or take the steepest slope of one."""
+        largest = torch.stack([row.expand(self.shape) for row in rows]).amax(0)
+        return largest * self._steepest()
+
+    def open_gain(self) -> Gain:
+        """Return the steepest slope."""
+        return Gain(float(self._steepest().max()) * sqrt(self.copies))
+
+    def jump(self) -> Tensor | float:
+        """Return the difference of the two slopes."""
+        return self.slopes[1] - self.slopes[0]
+
+    def _steepest(self) -> Tensor:
+        low, high = (torch.as_tensor(slope).abs() for slope in self.slopes)
+        return torch.maximum(low, high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +268,24 @@ class EnvelopeBend(Bend):
     def gap_unit(self, index: int) -> int:
         """Return the window."""
         return index // self.entries.shape[1]
+
+    def largest_by_unit(self, gaps: Tensor) -> Tensor:
+        """Return the largest over the entries of each window."""
+        return gaps.reshape(self.entries.shape).amax(1).reshape(self.shape)
+
+    def open_rows(self, rows: Sequence[Tensor]) -> Tensor:
+        """Return the largest row in each window."""
+        lines = rows[0].flatten()[self.entries].masked_fill(~self.exists, 0)
+        return lines.amax(1).reshape(self.shape)
+
+    def open_gain(self) -> Gain:
+        """Return the root of the number of windows that an entry lies in, at most."""
+        counts = torch.bincount(self.entries[self.exists])
+        return Gain(sqrt(int(counts.max())))
+
+    def jump(self) -> Tensor | float:
+        """Return one: another entry takes the place of the largest."""
+        return 1.0
 
 
 def _joined(found: Sequence[Sequence[tuple[Tensor, Tensor, Tensor]]], knots: Tensor) -> Crossings:

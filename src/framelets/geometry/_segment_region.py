@@ -4,7 +4,7 @@ Inside the region every gap (`Bend.gaps`) is affine in the image, g_j + <r_j, d>
 is a polytope, and the distance from the image to its surface is the least |g_j| / |r_j|.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -75,11 +75,14 @@ class Region:
         for k, link in enumerate(program.links):
             number = program.bend_of.get(link.output)
             if number is not None:
-                bounds = [norms.rows[i] for i in link.inputs]
-                found.append(program.bends[number].gap_norms(self._values[number], bounds))
+                found.append(self.gap_norms(number, [norms.rows[i] for i in link.inputs]))
             norms.pass_through(link)
             program.forget(norms.rows, k)
         return found
+
+    def gap_norms(self, number: int, rows: Sequence[Tensor]) -> Tensor:
+        """Bound |r_j| of the gaps of one bend, given bounds of the rows of its inputs."""
+        return self.program.bends[number].gap_norms(self._values[number], rows)
 
     def first_switch(self, slopes: list[Tensor]) -> tuple[float, int, int]:
         """Return where a unit first switches along a direction with these slopes.

@@ -1,6 +1,7 @@
 """From a recorded operation to its `Bend`: which operations the partition knows how to follow."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -91,6 +92,18 @@ def _at(thresholds: Callable[[Call], list[Any]]) -> Callable[[Call], Bend | None
     return make
 
 
+def _absolute(call: Call) -> Bend | None:
+    bend = _at(lambda _: [0])(call)
+    return replace(bend, slopes=(-1.0, 1.0)) if isinstance(bend, SignBend) else None
+
+
+def _leaky(call: Call) -> Bend | None:
+    slope = call.args[1] if len(call.args) > 1 else 0.01
+    slope = slope.detach().clone() if isinstance(slope, Tensor) else float(slope)
+    bend = _at(lambda _: [0])(call)
+    return replace(bend, slopes=(slope, 1.0)) if isinstance(bend, SignBend) else None
+
+
 def _thresholds_of_clamp(call: Call) -> list[Any]:
     return [b for b in clamp_bounds(call) if b is not None]
 
@@ -113,13 +126,15 @@ def _width(call: Call) -> list[float]:
 
 def _larger(call: Call) -> Bend | None:
     inputs = call.inputs()
+    copies = max(call.result.numel() // max(1, value.numel()) for value in inputs)
     if len(inputs) == 2:
         return SignBend(
             apply=bound(call, inputs),
             quantities=lambda u, v: [torch.sub(*torch.broadcast_tensors(u, v))],
+            copies=copies,
         )
     other = next(value for value in call.args[:2] if value is not inputs[0]).detach().clone()
-    return SignBend(apply=bound(call, inputs), quantities=lambda u: [u - other])
+    return SignBend(apply=bound(call, inputs), quantities=lambda u: [u - other], copies=copies)
 
 
 def _max_pool(call: Call) -> Bend | None:
@@ -173,7 +188,9 @@ def _extremum(call: Call) -> Bend | None:
 
 
 BENDS: dict[str, Callable[[Call], Bend | None]] = {
-    **dict.fromkeys(names_in("relu leaky_relu _prelu_kernel abs"), _at(lambda _: [0])),
+    "relu": _at(lambda _: [0]),
+    "abs": _absolute,
+    **dict.fromkeys(names_in("leaky_relu _prelu_kernel"), _leaky),
     **dict.fromkeys(names_in("clamp clamp_min clamp_max hardtanh"), _clamp),
     "threshold": _threshold,
     "softshrink": _at(_width),
