@@ -126,7 +126,8 @@ def test_growth_and_places():
     # One pattern and one map at one place of the block; the four places are four functions.
     assert (found.num_patterns, found.num_maps, found.num_maps_everywhere) == (1, 1, 4)
     assert found.growth[:2] == ((1, 1, 1), (10, 1, 1))
-    assert found.growth_everywhere[-1] == (100, 4)
+    assert found.growth_everywhere[-1][:2] == (100, 4)
+    assert found.num_coarse_maps_everywhere <= 4
     assert "exact on these inputs, lower bounds" in str(found)
 
 
@@ -141,6 +142,7 @@ def test_a_dead_unit_has_patterns_but_no_maps():
 
     # On the line: x < 0, 0 < x < 1/2, x > 1/2. The second unit hardly moves the output.
     assert (found.num_patterns, found.num_maps) == (3, 2)
+    assert found.num_coarse_maps_everywhere == 2
     bound = expressivity_bound(network, images(1, 1, 20, 20))
     assert bound.log2_maps_of_pixel == 2
 

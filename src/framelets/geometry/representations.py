@@ -8,7 +8,8 @@ nobody reads, changes nothing.
 A network that pools is not one such function but several, one for each place of the pixel in its
 pooling block: patches are counted at one place. No count can exceed the number of patches; how it
 grows with them says whether it is limited by the network or by their number. Along a segment,
-crossings per length have no such limit.
+crossings per length have no such limit, nor, for long, have maps that are told apart at a
+coarse resolution only.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,7 +45,9 @@ class RepresentationCount:
         period: Pooling blocks have this size: the distance of the patches' centers.
         num_patches_everywhere: Pixels at all places, which are period^2 functions.
         num_maps_everywhere: Distinct linear maps among them.
-        growth_everywhere: Patches and maps among the first so many in random order.
+        num_coarse_maps_everywhere: The same at a coarse resolution: cells of the space of frequency
+            responses that are met.
+        growth_everywhere: Patches, maps and coarse maps among the first so many in random order.
     """
 
     num_patches: int
@@ -54,7 +57,8 @@ class RepresentationCount:
     period: int
     num_patches_everywhere: int
     num_maps_everywhere: int
-    growth_everywhere: tuple[tuple[int, int], ...]
+    num_coarse_maps_everywhere: int
+    growth_everywhere: tuple[tuple[int, int, int], ...]
 
     @property
     def saturated(self) -> bool:
@@ -94,6 +98,7 @@ def count_representations(
     forward: Callable[..., Tensor] | None = None,
     counted_at: Sequence[int] = (100, 1_000, 10_000, 100_000),
     resolution: float = 1e-8,
+    coarse_resolution: float = 0.1,
     generator: torch.Generator | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> RepresentationCount:
@@ -114,6 +119,8 @@ def count_representations(
         forward: How to call the network, if not `network(image)`.
         counted_at: Numbers of patches at which the growth is told.
         resolution: Of the responses that tell maps apart, for filters with sums of about one.
+        coarse_resolution: The same for coarse maps, which tells how far maps differ where every
+            patch has its own.
         generator: Chooses the order of the patches; default: seed 0.
         progress: Called with the share that is done, from 0 to 1.
 
@@ -147,6 +154,8 @@ def count_representations(
     order = torch.randperm(len(maps), generator=generator)
     patterns, maps = patterns[order], maps[order]
     everywhere = everywhere[torch.randperm(len(everywhere), generator=generator)]
+    step = round(coarse_resolution / resolution)
+    coarse = (everywhere + step // 2).div(step, rounding_mode="floor")
     return RepresentationCount(
         num_patches=len(maps),
         num_patterns=count_distinct(patterns),
@@ -159,8 +168,11 @@ def count_representations(
         period=grid.period,
         num_patches_everywhere=len(everywhere),
         num_maps_everywhere=count_distinct(everywhere),
+        num_coarse_maps_everywhere=count_distinct(coarse),
         growth_everywhere=tuple(
-            (n, count_distinct(everywhere[:n])) for n in counted_at if n < len(everywhere)
+            (n, count_distinct(everywhere[:n]), count_distinct(coarse[:n]))
+            for n in counted_at
+            if n < len(everywhere)
         ),
     )
 
