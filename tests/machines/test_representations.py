@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from framelets.core import LinearOperator
-from framelets.machines import FittedNetwork, count_distinct
+from framelets.geometry import count_distinct, filter_keys
+from framelets.machines import FittedNetwork
 from framelets.machines.perceptron import PerceptronNetwork
-from framelets.machines.representations import filter_keys
 
 
 def perceptron_through_the_origin(num_hidden, window, seed=0):

@@ -488,3 +488,25 @@ def test_refuses_an_image_too_small_to_normalize(bias_free):
     network(torch.zeros(1, 1, 4, 5))
     with pytest.raises(ValueError, match=r"larger than 4 pixels.*instance.*got \(1, 1, 4, 4\)"):
         network(torch.zeros(1, 1, 4, 4))
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_without_skips_the_output_comes_through_the_bottom(pooling):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = UNet(width=4, depth=2, pooling=pooling, normalization="none", skip=False)
+    network = network.double().eval()
+    image = torch.randn(1, 1, 16, 16, dtype=torch.float64)
+    network.bottom.register_forward_hook(lambda _module, _inputs, output: 0 * output)
+
+    assert torch.equal(network(image), network(image + 1))
+    assert network.decoders[0].convolution_0.in_channels == 4
+    bounds = [frame_bounds(level.analysis_operator, (16, 16)) for level in network.frame_levels()]
+    assert [lower for lower, _ in bounds] == pytest.approx([0, 0], abs=1e-12)
+
+
+def test_skip_refuses_poolings_that_hand_features_across():
+    with pytest.raises(ValueError, match=r"skip=False needs a pooling of average, max"):
+        UNet(width=2, depth=1, pooling="tight-frame", skip=False)
+    with pytest.raises(ValueError, match=r"init='identity' needs skip=True"):
+        UNet(width=2, depth=1, normalization="none", init="identity", skip=False)

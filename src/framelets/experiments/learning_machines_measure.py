@@ -26,11 +26,11 @@ from framelets.experiments.learning_machines_data import (
     with_noise,
 )
 from framelets.experiments.learning_machines_kinds import Kind
+from framelets.geometry import count_distinct
 from framelets.machines import (
     FittedMachine,
     PixelBasis,
     atom_change,
-    count_distinct,
     filter_change,
 )
 from framelets.metrics import psnr, ssim

@@ -11,6 +11,13 @@ from .boundary_distance import (
 )
 from .denoiser_uncertainty import DenoiserUncertainty, denoiser_uncertainty
 from .divergence import divergence
+from .expressivity_bound import (
+    ExpressivityBound,
+    LayerExpressivity,
+    arrangement_bound,
+    expressivity_bound,
+)
+from .filter_keys import count_distinct, filter_keys
 from .frame_levels import Level, frame_levels
 from .linearize import LocalMap, linearize
 from .lipschitz_bound import LipschitzBound, OperationNorm, lipschitz_bound
@@ -29,6 +36,12 @@ from .partition_map import PartitionMap, partition_map
 from .partition_plane import ImagePlane, PlanePartition, partition_plane
 from .partition_segment import BoundaryLayer, SegmentPartition, partition_segment
 from .pooling_diagnosis import PoolingDiagnosis, diagnose_poolings
+from .representations import (
+    RepresentationCount,
+    SegmentRepresentations,
+    count_representations,
+    representations_along,
+)
 from .spectrum import spectrum
 from .unpooling_diagnosis import UnpoolingDiagnosis, diagnose_unpoolings
 from .weight_jacobian import LandscapeCondition, WeightJacobian, landscape_condition
@@ -43,8 +56,10 @@ __all__ = [
     "BoundaryLayer",
     "DenoiserUncertainty",
     "DensityRow",
+    "ExpressivityBound",
     "ImagePlane",
     "LandscapeCondition",
+    "LayerExpressivity",
     "LayerPattern",
     "Level",
     "LipschitzAlong",
@@ -59,20 +74,27 @@ __all__ = [
     "PlanePartition",
     "PoolingDiagnosis",
     "RegularizedSolution",
+    "RepresentationCount",
     "SegmentPartition",
+    "SegmentRepresentations",
     "UnpoolingDiagnosis",
     "WeightJacobian",
     "WorstPerturbation",
+    "arrangement_bound",
     "atoms",
     "boundary_along",
     "boundary_density",
     "boundary_distance",
+    "count_distinct",
+    "count_representations",
     "denoiser_uncertainty",
     "diagnose_poolings",
     "diagnose_unpoolings",
     "directions_at",
     "divergence",
     "draw_partition",
+    "expressivity_bound",
+    "filter_keys",
     "frame_levels",
     "landscape_condition",
     "linearize",
@@ -85,6 +107,7 @@ __all__ = [
     "partition_map",
     "partition_plane",
     "partition_segment",
+    "representations_along",
     "spectrum",
     "worst_perturbation",
 ]

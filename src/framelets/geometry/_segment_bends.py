@@ -74,6 +74,26 @@ class Bend(ABC):
         """Return which units are on, or what each chose, for one sample of each input."""
 
     @abstractmethod
+    def num_choices(self, values: Sequence[Tensor]) -> Tensor:
+        """Return how many affine pieces each unit has: 2 for ReLU, a window's entries for pooling.
+
+        It is the same for every input; values only tell shapes.
+        """
+
+    @abstractmethod
+    def choices(self, values: Sequence[Tensor]) -> Tensor:
+        """Return which piece each unit is on, counted from 0, in the shape of the pattern."""
+
+    @abstractmethod
+    def reads(self, values: Sequence[Tensor], units: Tensor) -> list[Tensor]:
+        """Return which entries of each input some units read, as masks.
+
+        Args:
+            values: The inputs, of which only the shapes matter.
+            units: A mask in the shape of the pattern.
+        """
+
+    @abstractmethod
     def gaps(self, values: Sequence[Tensor]) -> Tensor:
         """Return how far each condition of the pattern is from switching, as a vector.
 
@@ -156,6 +176,20 @@ class SignBend(Bend):
         """Return the signs of the quantities, eight a byte."""
         signs = [(q > 0).flatten().cpu().numpy() for q in self.quantities(*values)]
         return b"".join(np.packbits(sign).tobytes() for sign in signs)
+
+    def num_choices(self, values: Sequence[Tensor]) -> Tensor:
+        """Return one more than there are quantities, which pass zero one after the other."""
+        num_quantities = len(self.quantities(*values))
+        return torch.full((prod(self.shape),), 1 + num_quantities)
+
+    def choices(self, values: Sequence[Tensor]) -> Tensor:
+        """Return how many quantities are positive."""
+        signs = [(q > 0).reshape(self.shape) for q in self.quantities(*values)]
+        return torch.stack(signs).sum(0)
+
+    def reads(self, values: Sequence[Tensor], units: Tensor) -> list[Tensor]:
+        """Return the entries at the units, where broadcasting put them."""
+        return [units.to(torch.float64).sum_to_size(value.shape) > 0 for value in values]
 
     def gaps(self, values: Sequence[Tensor]) -> Tensor:
         """Return the quantities."""
@@ -243,7 +277,22 @@ class EnvelopeBend(Bend):
 
     def pattern(self, values: Sequence[Tensor]) -> bytes:
         """Return the place of the largest entry in each window."""
-        return self.lines(values[0]).argmax(1).cpu().numpy().tobytes()
+        return self.choices(values).cpu().numpy().tobytes()
+
+    def num_choices(self, values: Sequence[Tensor]) -> Tensor:  # noqa: ARG002
+        """Return the sizes of the windows, without padding."""
+        return self.exists.sum(1)
+
+    def choices(self, values: Sequence[Tensor]) -> Tensor:
+        """Return the place of the largest entry in each window."""
+        return self.lines(values[0]).argmax(1).reshape(self.shape)
+
+    def reads(self, values: Sequence[Tensor], units: Tensor) -> list[Tensor]:
+        """Return the entries of the windows."""
+        chosen = units.flatten()
+        found = torch.zeros(values[0].numel(), dtype=torch.bool, device=units.device)
+        found[self.entries[chosen][self.exists[chosen]]] = True
+        return [found.reshape(values[0].shape)]
 
     def gaps(self, values: Sequence[Tensor]) -> Tensor:
         """Return how far every entry of each window is below the largest one."""

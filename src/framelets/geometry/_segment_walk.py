@@ -79,6 +79,7 @@ class SegmentProgram:
     Attributes:
         image: The image, with its batch axis of one, in double precision.
         output: The network's output there.
+        recording: What was recorded there.
         bends: All operations that bend, in the order in which they ran.
         depths: For each of them, how many bends there are on the longest way from the image to its
             output, itself included.
@@ -103,6 +104,7 @@ class SegmentProgram:
             self.network, self.image, forward, finder.rule_for
         )
         finder.refuse_others(recording)
+        self.recording = recording
         self.nodes: list[Node] = recording.nodes
         frozen = [recording.frozen[i] for i in sorted(recording.frozen)]
         self.links: list[Link] = Program(frozen, self.nodes, [0], [self.target]).links

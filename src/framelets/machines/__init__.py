@@ -12,7 +12,6 @@ from framelets.machines.machine import FittedMachine, Machine
 from framelets.machines.network_machine import FittedNetwork, NetworkMachine
 from framelets.machines.perceptron import RandomPerceptronMachine, perceptron_machine
 from framelets.machines.pixel_basis import PixelBasis, atom_change, filter_change
-from framelets.machines.representations import count_distinct
 from framelets.machines.sparse_frame_machine import (
     FittedSparseFrameMachine,
     SparseFrameMachine,
@@ -35,7 +34,6 @@ __all__ = [
     "RandomPerceptronMachine",
     "SparseFrameMachine",
     "atom_change",
-    "count_distinct",
     "deep_framelet_machine",
     "encoder_decoder_machine",
     "filter_change",

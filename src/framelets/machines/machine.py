@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from framelets.core import LinearOperator, RunFolder
+from framelets.geometry import count_distinct, filter_keys
 from framelets.machines.pixel_basis import PixelBasis
-from framelets.machines.representations import count_distinct, filter_keys
 
 
 class FittedMachine(ABC):

@@ -16,7 +16,8 @@ left to the filters. With c_i = width * 2^i and d = depth - 1 the stages have th
     decoder i    (1 + branches) c_i -> c_i -> c_(i-1)    (c_0 for c_(-1))
 
 with one branch from below beside the skip, or four for the tight frame: each Haar subband is
-brought back by itself and concatenated, the high ones straight from the encoder.
+brought back by itself and concatenated, the high ones straight from the encoder. With `skip=False`
+nothing but what comes from below enters a decoder stage: `branches * c_i` channels.
 
 References:
     [1] Y. Han and J. C. Ye, "Framing U-Net via deep convolutional framelets: application to
@@ -42,6 +43,8 @@ from ._normalization import NORMALIZATIONS, group_size
 
 INITIALIZATIONS = ("random", "identity")
 """Known starts of the weights."""
+
+_WITHOUT_SKIP = ("average", "max")
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,9 @@ class UNet(nn.Module):
             value to its block (nearest neighbor): unlike un-pooling by the adjoint of the
             selection it needs no switches from the encoder and leaves no holes, and max pooling
             undoes it exactly.
+        skip: Concatenate each encoder's features with what comes from below; without, all that a
+            level keeps goes down, and its frame is the pooling alone. Only for the poolings
+            "average" and "max"; the other two hand features across by themselves.
         residual: Give input - net(input), as published for streak removal, instead of net(input).
         bias_free: Leave out every additive constant.
         normalization: "batch", "group" (of as many channels as the greatest common divisor of 8
@@ -100,9 +106,9 @@ class UNet(nn.Module):
             (of the pair, or of the last layer), later ones reach all.
 
     Raises:
-        ValueError: If a choice is unknown, a count is not positive, `residual` or the start as
-            identity is asked for with unequal channels, or the identity with a normalization or
-            too small a width.
+        ValueError: If a choice is unknown, a count is not positive, skips are left out of a pooling
+            that has its own, `residual` or the start as identity is asked for with unequal
+            channels, or the identity with a normalization, without skips or with too small a width.
 
     Example:
         >>> network = UNet(width=64, depth=4, pooling="tight-frame")
@@ -122,6 +128,7 @@ class UNet(nn.Module):
         normalization: str = "batch",
         pooling_normalization: str = "mean",
         init: str = "random",
+        skip: bool = True,
     ) -> None:
         """Build the stages."""
         super().__init__()
@@ -143,10 +150,16 @@ class UNet(nn.Module):
         refuse_unknown("normalization", normalization, NORMALIZATIONS)
         refuse_unknown("init", init, INITIALIZATIONS)
         if init == "identity" and not residual:
-            _refuse_no_identity(in_channels, out_channels, width, normalization)
+            _refuse_no_identity(in_channels, out_channels, width, normalization, skip)
         make_level = choose("pooling", pooling, POOLINGS)
+        if not skip and pooling not in _WITHOUT_SKIP:
+            raise ValueError(
+                f"skip=False needs a pooling of {', '.join(_WITHOUT_SKIP)}, got {pooling!r}, which "
+                "hands features across by itself"
+            )
         self.in_channels, self.depth, self.residual = in_channels, depth, residual
         self.pooling, self.normalization, self.bias_free = pooling, normalization, bias_free
+        self.skip = skip
 
         def stage(*channels: int) -> nn.Sequential:
             return _stage(channels, normalization, bias_free)
@@ -162,10 +175,13 @@ class UNet(nn.Module):
         self.bottom = stage(c[depth - 1], c[depth], c[depth - 1])
         self.unpoolings = nn.ModuleList(level.unpooling for level in levels)
         self.decoders = nn.ModuleList(
-            stage((1 + branches) * c[i], c[i], c[max(i - 1, 0)]) for i in range(depth)
+            stage((skip + branches) * c[i], c[i], c[max(i - 1, 0)]) for i in range(depth)
         )
         self.last = nn.Conv2d(width, out_channels, 1, bias=not bias_free)
-        self._frames = [(level.frame, level.description) for level in levels]
+        self._frames = [
+            (level.frame, level.description if skip else f"{pooling} pooling without a skip")
+            for level in levels
+        ]
         if init == "identity" and residual:
             silence(self.last)
         elif init == "identity":
@@ -200,7 +216,9 @@ class UNet(nn.Module):
         for i in reversed(range(self.depth)):
             skip, pooled = skips.pop()
             branches = self.unpoolings[i](features, pooled)
-            features = self.decoders[i](torch.cat([skip, *branches], dim=1))
+            features = self.decoders[i](
+                torch.cat([skip, *branches] if self.skip else branches, dim=1)
+            )
         output: Tensor = self.last(features)
 
         if any(margins):
@@ -214,7 +232,7 @@ class UNet(nn.Module):
         them to `frames.frame_bounds`.
         """
         return [
-            FrameLevel(f"poolings.{i}", SkipFrame(frame), description)
+            FrameLevel(f"poolings.{i}", SkipFrame(frame) if self.skip else frame, description)
             for i, (frame, description) in enumerate(self._frames)
         ]
 
@@ -234,8 +252,10 @@ class UNet(nn.Module):
 
 
 def _refuse_no_identity(
-    in_channels: int, out_channels: int, width: int, normalization: str
+    in_channels: int, out_channels: int, width: int, normalization: str, skip: bool
 ) -> None:
+    if not skip:
+        raise ValueError("init='identity' needs skip=True, or set residual=True")
     if normalization != "none":
         raise ValueError(
             f"init='identity' needs normalization='none', got {normalization!r}, which rescales "

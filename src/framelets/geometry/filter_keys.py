@@ -10,6 +10,8 @@ filter: filters that differ have different keys but for a set of frequencies of 
 but for differences below the rounding.
 """
 
+from math import prod
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -21,27 +23,33 @@ _FREQUENCIES = ((0.7341, -1.9523), (2.3177, 1.1069))  # radians a pixel: arbitra
 
 @torch.no_grad()
 def filter_keys(
-    operator: LinearOperator, image: Float[Tensor, "height width"], resolution: float = 1e-8
-) -> Int64[Tensor, "height width 4"]:
-    """Return the key of the filter that makes each pixel.
+    operator: LinearOperator,
+    image: Float[Tensor, "*channel height width"],
+    resolution: float = 1e-8,
+) -> Int64[Tensor, "height width key"]:
+    """Return the key of the filter that makes each pixel: four integers for each pair of channels.
 
     Responses are computed in double precision and rounded to multiples of the resolution. It must
     lie far above the errors of the product, near 1e-15 unless a system is solved for it.
 
     Args:
-        operator: From images to images.
+        operator: From images to images of the same height and width, of any channels.
         image: An image of its size.
         resolution: Of the responses, for filters with sums of about one.
     """
-    height, width = image.shape
+    height, width = image.shape[-2:]
     rows = torch.arange(height, dtype=torch.float64)[:, None]
     columns = torch.arange(width, dtype=torch.float64)
     frequencies = torch.tensor(_FREQUENCIES, dtype=torch.float64)[:, :, None, None]
     waves = torch.exp(1j * (frequencies[:, 0] * rows + frequencies[:, 1] * columns))
-    parts = operator(torch.cat([waves.real, waves.imag]).to(image.device))
-    cosines, sines = parts.to("cpu", torch.float64).chunk(2)
-    responses = torch.complex(cosines, sines) * waves.conj()
-    keys = torch.view_as_real(responses).movedim(0, 2).flatten(2)
+    parts = torch.cat([waves.real, waves.imag])
+    num_channels = prod(image.shape[:-2])
+    # One product for every part of a wave and every channel that it stands in.
+    inputs = torch.eye(num_channels, dtype=torch.float64)[:, None, :, None, None] * parts[:, None]
+    made = operator(inputs.reshape(-1, *image.shape).to(image.device))
+    made = made.to("cpu", torch.float64).reshape(num_channels, 2, len(waves), -1, height, width)
+    responses = torch.complex(made[:, 0], made[:, 1]) * waves.conj()[:, None]
+    keys = torch.view_as_real(responses).movedim((-3, -2), (0, 1)).flatten(2)
     return (keys / resolution).round().to(torch.int64)
 
 
