@@ -13,6 +13,7 @@ from .denoiser_uncertainty import DenoiserUncertainty, denoiser_uncertainty
 from .divergence import divergence
 from .frame_levels import Level, frame_levels
 from .linearize import LocalMap, linearize
+from .local_figures import LocalFigures, local_figures
 from .local_lipschitz import local_lipschitz
 from .null_space import MeasurementSupport, null_space
 from .null_space_projection import NullSpaceProjection, RegularizedSolution
@@ -36,6 +37,7 @@ __all__ = [
     "ImagePlane",
     "LayerPattern",
     "Level",
+    "LocalFigures",
     "LocalMap",
     "MeasurementSupport",
     "NullSpaceProjection",
@@ -57,6 +59,7 @@ __all__ = [
     "draw_partition",
     "frame_levels",
     "linearize",
+    "local_figures",
     "local_lipschitz",
     "null_space",
     "partition_map",
