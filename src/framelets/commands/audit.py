@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from framelets.commands.audit_columns import COLUMNS
 from framelets.commands.audit_findings import (
-    COLUMNS,
     audit_csv,
     audit_tables,
     judge,
@@ -378,6 +378,11 @@ def _not_done(images: list[dict[str, Any]], options: AuditOptions) -> list[str]:
             f"The segment of noise was not followed to its end in {options.boundary_seconds:g} s "
             f"at {', '.join(short)}; the count is that of the part that was followed."
         )
+    said += [
+        f"Boundaries were not found at {image['image']}: {image['figures']['boundaries_error']}"
+        for image in images
+        if "boundaries_error" in image["figures"]
+    ]
     unconverged = [
         image["image"] for image in images if not image["figures"].get("support_converged", True)
     ]

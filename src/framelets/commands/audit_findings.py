@@ -1,127 +1,24 @@
-"""What an audit says of a network: columns, summary, thresholds, tables and a CSV file."""
+"""What an audit says of a network: summary, thresholds, tables and a CSV file."""
 
 import csv
 import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from framelets.commands.audit_columns import BOUNDARIES, COLUMNS, FIGURES, SUPPORT
 from framelets.commands.result import Table
 
 _ROUNDING = 1e-5
 """How far over a threshold a figure must lie to miss it, relative: rounding in single precision."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """One figure of every image.
-
-    Attributes:
-        label: Its name for people.
-        worth: "exact", "certified lower bound", "certified upper bound", "probabilistic bound" or
-            "estimate".
-        meaning: What it is, in one sentence.
-        worst: 1 if large is bad, -1 if small is bad, 0 if neither.
-        shown: Whether it is a column of the printed table.
-    """
-
-    label: str
-    worth: str
-    meaning: str
-    worst: int = 0
-    shown: bool = True
-
-
-COLUMNS = {
-    "replay_error": Column(
-        "replay error", "exact", "|f(x) - (L x + b)| / |f(x)|: how exactly L and b are f", 1
-    ),
-    "input_norm": Column("|x|", "exact", "norm of the image", shown=False),
-    "output_norm": Column("|f(x)|", "exact", "norm of the output", shown=False),
-    "linear_norm": Column("|L x|", "exact", "norm of the linear part", shown=False),
-    "offset_norm": Column("|b|", "exact", "norm of the offset", shown=False),
-    "offset_share": Column(
-        "offset", "exact", "|b| / |f(x)|: above 1 where L x and b cancel in part", 1
-    ),
-    "lipschitz_lower": Column(
-        "K_p at least",
-        "certified lower bound",
-        "norm of the Jacobian here: a change of the image with this gain was found",
-        1,
-    ),
-    "lipschitz_upper": Column(
-        "K_p at most",
-        "probabilistic bound",
-        "the same from above, with probability 0.99 over a random start; at this image only",
-        1,
-    ),
-    "noise_gain": Column(
-        "noise gain", "estimate", "root mean square of |J z| / |z| over 8 white images z", 1
-    ),
-    "active_share": Column("units on", "exact", "share of the units that are on"),
-    "num_boundaries": Column(
-        "boundaries",
-        "exact",
-        "boundaries of linear regions that a segment of white noise crosses, as far as it was "
-        "followed (boundaries_reached); their positions are solved for, not sampled",
-    ),
-    "boundaries_reached": Column(
-        "segment followed", "exact", "share of the segment that was followed in time", -1, False
-    ),
-    "segment_norm": Column("segment", "exact", "norm of the segment of noise", shown=False),
-    "boundary_lower": Column(
-        "boundary beyond",
-        "certified lower bound",
-        "no boundary of a linear region is nearer, in units of the image's norm",
-        -1,
-        False,
-    ),
-    "boundary_probable_lower": Column(
-        "boundary beyond*", "probabilistic bound", "the same with probability 0.99", -1
-    ),
-    "boundary_upper": Column(
-        "boundary within", "certified upper bound", "a boundary was met at this distance", -1
-    ),
-    "null_share": Column(
-        "null space",
-        "exact",
-        "share of |f|^2 that the scan cannot see, P_N f, up to support_error",
-        1,
-    ),
-    "null_linear_share": Column(
-        "P_N L x", "exact", "the part of it that is linear in the image, up to support_error", 1
-    ),
-    "null_offset_share": Column(
-        "P_N b", "exact", "the part of it that the offset carries, up to support_error", 1
-    ),
-    "null_cross_share": Column(
-        "cross term", "exact", "twice the inner product of these two, up to support_error", 0, False
-    ),
-    "changed_share": Column(
-        "changed in view",
-        "exact",
-        "|P_R f - A^+ A x|^2 / |f|^2: what the network changed of what the scan sees, up to "
-        "support_error",
-        1,
-    ),
-    "undecided_share": Column(
-        "undecided",
-        "exact",
-        "share of |f|^2 that neither range nor null space owns, up to support_error",
-        0,
-        False,
-    ),
-    "support_error": Column(
-        "error of these",
-        "certified upper bound",
-        "largest error of the four parts of f, over |f|, at the printed threshold",
-        1,
-        False,
-    ),
+_TABLES = {
+    "Images": FIGURES,
+    "Boundaries of linear regions": BOUNDARIES,
+    "What the scan supports": SUPPORT,
 }
-"""Every figure of an image by its name in audit.json and audit.csv, in the order of the columns."""
 
 _THRESHOLDS = {"offset_share": "--max-offset-share", "replay_error": "--max-replay-error"}
 
@@ -168,7 +65,7 @@ def worst_images(images: Sequence[Mapping[str, Any]], num: int) -> dict[str, str
         return {}
     ordered = sorted(images, key=lambda image: -image["figures"]["lipschitz_lower"])
     chosen = {
-        image["image"]: "largest K_p" if rank == 0 else f"K_p: number {rank + 1}"
+        image["image"]: "largest K_p" if rank == 0 else f"K_p: rank {rank + 1}"
         for rank, image in enumerate(ordered[:num])
     }
     largest = max(images, key=lambda image: image["figures"]["offset_share"] or 0.0)["image"]
@@ -224,12 +121,15 @@ def audit_tables(
 ) -> list[Table]:
     """Show one image a row, the summary, and the levels."""
     names = [name for name in present_columns(images) if COLUMNS[name].shown]
-    head = ["image", *[COLUMNS[name].label for name in names]]
-    rows = [
-        [image["image"], *[_cell(name, image["figures"].get(name)) for name in names]]
-        for image in images
-    ]
-    tables: list[Table] = [("Images", head, rows)]
+    tables: list[Table] = []
+    for title, columns in _TABLES.items():
+        chosen = [name for name in names if name in columns]
+        if chosen:
+            rows = [
+                [image["image"], *[_cell(name, image["figures"].get(name)) for name in chosen]]
+                for image in images
+            ]
+            tables.append((title, ["image", *[COLUMNS[name].label for name in chosen]], rows))
     overall = summary(images)
     body = [
         [

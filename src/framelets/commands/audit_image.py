@@ -75,7 +75,7 @@ def audit_image(
         progress: Told how far it is.
 
     Returns:
-        `figures` (plain values by name, which `audit_findings.COLUMNS` describes), `shape`,
+        `figures` (plain values by name, which `audit_columns.COLUMNS` describes), `shape`,
         `output_shape`, `words`, `seconds`.
 
     Raises:
@@ -93,7 +93,10 @@ def audit_image(
         figures |= _support(local, image, audit.scan)
         progress(2 * share)
     if audit.boundaries and local.piecewise_linear:
-        figures |= _boundaries(network.module, image.sample, audit)
+        try:
+            figures |= _boundaries(network.module, image.sample, audit)
+        except (ValueError, TypeError) as error:  # too large, or it jumps: the rest still holds
+            figures["boundaries_error"] = " ".join(str(error).split())
     progress(1.0)
     return {
         "words": image.words,

@@ -5,12 +5,14 @@ It reads `audit.json`, `images/NAME.npz` of the worst images, and `run.json`;
 """
 
 import os
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import numpy as np
+from markupsafe import Markup, escape
 
 from framelets.core.run_folder import RunFolder
 from framelets.report.figures import (
@@ -30,7 +32,7 @@ from framelets.report.style import DARK, GRAY, LIGHT, SIGNED, gradient
 _MOST_ROWS = 200
 _MOST_OF_A_WINDOW = 4.0  # how much wider than an image's own window a shared one may be
 _CHARTS = {
-    "lipschitz_lower": "K_p, from certified to probable bound",
+    "lipschitz_lower": "$K_p$, from certified to probable bound",
     "noise_gain": "noise gain (estimate)",
     "offset_share": "offset, |b| / |f(x)|",
     "active_share": "share of units that are on",
@@ -152,6 +154,17 @@ def figure_text(value: float | None, name: str) -> str:
     return percent(value) if name.endswith("_share") and value >= 0 else number(value, 4)
 
 
+def symbols(text: str) -> Markup:
+    """Set K_p, P_N and P_R as mathematics.
+
+    Example:
+        >>> str(symbols("K_p at least"))
+        '<span class="math">K<sub>p</sub></span> at least'
+    """
+    pattern = r"\b([KP])_([pNR])\b"
+    return Markup(re.sub(pattern, r'<span class="math">\1<sub>\2</sub></span>', escape(text)))
+
+
 @cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(
@@ -161,5 +174,5 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters.update(number=number, percent=percent, figure=figure_text)
+    environment.filters.update(number=number, percent=percent, figure=figure_text, symbols=symbols)
     return environment.get_template("audit.html")

@@ -255,7 +255,7 @@ def distribution_chart(
         axes.plot(lower, share, "o", color=theme.series[0], markersize=4)
         if limit is not None:
             axes.axvline(limit, color=theme.series[1], linestyle="--", label=f"limit {limit:g}")
-            axes.legend(loc="lower right")
+            axes.legend(loc="best")
         axes.set(xlabel=label, ylabel="images at or below (%)", ylim=(0, 100))
         axes.margins(x=0.08)
         if logarithmic:
