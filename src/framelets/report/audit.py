@@ -162,7 +162,7 @@ def symbols(text: str) -> Markup:
         '<span class="math">K<sub>p</sub></span> at least'
     """
     pattern = r"\b([KP])_([pNR])\b"
-    return Markup(re.sub(pattern, r'<span class="math">\1<sub>\2</sub></span>', escape(text)))
+    return Markup(re.sub(pattern, r'<span class="math">\1<sub>\2</sub></span>', str(escape(text))))
 
 
 @cache

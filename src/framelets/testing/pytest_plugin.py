@@ -137,7 +137,7 @@ def _moved(
     pinned: Mapping[str, Mapping[str, Any]],
     found: Mapping[str, Mapping[str, Any]],
     allowed: Mapping[str, float],
-) -> list[tuple[str, str, str, str, str]]:
+) -> list[tuple[str, ...]]:
     """List image, figure, what it was, what it is, and how far it may move."""
     moved = []
     for image in {**pinned, **found}:
@@ -172,7 +172,7 @@ def _cell(value: object) -> str:
     )
 
 
-def _as_text(rows: list[tuple[str, str, str, str, str]]) -> str:
+def _as_text(rows: list[tuple[str, ...]]) -> str:
     table = [("image", "figure", "was", "is", "allowed"), *rows]
     widths = [max(len(row[i]) for row in table) for i in range(5)]
     return "\n".join(
