@@ -17,6 +17,7 @@ COMMANDS = [
     "reconstruct",
     "explain",
     "lint",
+    "audit",
     "train",
     "evaluate",
     "reproduce",
@@ -94,7 +95,7 @@ def test_a_missing_file_does_not_wait_for_torch():
 
 
 def test_only_training_waits_for_lightning():
-    names = ["demo", "simulate", "reconstruct", "explain", "lint", "train", "reproduce"]
+    names = ["demo", "simulate", "reconstruct", "explain", "lint", "audit", "train", "reproduce"]
     modules = ", ".join(f"framelets.commands.{name}" for name in names)
     late = "{'lightning_fabric', 'tensorboard', 'torchmetrics'}"
     result = run_python(f"import sys, {modules}; print({late} & set(sys.modules))")

@@ -1,4 +1,4 @@
-"""The commands about networks: explain, lint, train."""
+"""The commands about networks: explain, lint, audit, train."""
 
 import sys
 from pathlib import Path
@@ -166,6 +166,90 @@ def lint(
     failures = result.data["failures"]
     if failures:
         typer.echo(f"framelets: {network} fails: {'; '.join(failures)}", err=True)
+        raise typer.Exit(1)
+
+
+def audit(
+    network: NetworkArgument,
+    images: Annotated[
+        Path,
+        typer.Option("--images", exists=True, file_okay=False, help="Folder of images."),
+    ],
+    scan: Annotated[
+        Path | None,
+        typer.Option("--scan", exists=True, help="Split every output by this scan's null space."),
+    ] = None,
+    weights: WeightsOption = None,
+    settings: ArgumentsOption = None,
+    run: RunOption = None,
+    channels: ChannelsOption = 1,
+    slice_index: SliceOption = None,
+    key: KeyOption = None,
+    crop: CropOption = None,
+    scale: ScaleOption = 1.0,
+    boundaries: Annotated[
+        bool, typer.Option("--boundaries", help="Count boundaries of linear regions; slow.")
+    ] = False,
+    segment: Annotated[
+        float, typer.Option("--segment", help="Noise to count along, over the image's norm.")
+    ] = 1e-3,
+    boundary_seconds: Annotated[
+        float, typer.Option("--boundary-seconds", help="Time for the count at one image.")
+    ] = 60.0,
+    worst: Annotated[int, typer.Option("--worst", min=0, help="How many images to draw.")] = 3,
+    max_lipschitz: Annotated[
+        float | None,
+        typer.Option("--max-lipschitz", help="Exit with 1 if a K_p is larger for certain."),
+    ] = None,
+    max_offset_share: Annotated[
+        float | None,
+        typer.Option("--max-offset-share", help="Exit with 1 if an |b| / |f(x)| is larger."),
+    ] = None,
+    max_replay_error: Annotated[
+        float | None,
+        typer.Option("--max-replay-error", help="Exit with 1 if a replay error is larger."),
+    ] = None,
+    precision: Annotated[str, typer.Option("--precision", help="float32 or float64.")] = "float32",
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Compute the geometry at every image of a folder: table, worst images, page, thresholds."""
+    from framelets.commands.audit import AuditOptions
+    from framelets.commands.audit import audit as run_audit
+    from framelets.commands.network_images import ImageOptions
+
+    _tell_foreign_code(network)
+    options = AuditOptions(
+        weights=weights,
+        settings=tuple(settings or ()),
+        images=ImageOptions(channels, slice_index, key, crop, scale),
+        precision=precision,
+        scan=scan,
+        boundaries=boundaries,
+        segment=segment,
+        boundary_seconds=boundary_seconds,
+        num_worst=worst,
+        max_lipschitz=max_lipschitz,
+        max_offset_share=max_offset_share,
+        max_replay_error=max_replay_error,
+    )
+    folder = run_folder(run, f"audit-{file_name(network)}")
+    with resumable(folder), shown_stages() as stages:
+        result = run_audit(
+            network,
+            images,
+            folder,
+            options,
+            seed=seed,
+            device=device,
+            command=command_line(),
+            stages=stages,
+        )
+    show(result, as_json)
+    for failure in result.data["failures"]:
+        typer.echo(f"framelets: {network} fails at {failure}", err=True)
+    if result.data["failures"]:
         raise typer.Exit(1)
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from framelets._cli_networks import explain, lint, train
+from framelets._cli_networks import audit, explain, lint, train
 from framelets._cli_options import (
     DeviceOption,
     JsonOption,
@@ -189,6 +189,10 @@ app.command(
     "framelets lint sparse-view-ct/unet --fix tight-frame --output tight.safetensors"
 )(lint)
 app.command(
+    epilog="Examples: framelets audit sparse-view-ct/unet --images slices --crop 128 · "
+    "framelets audit my_networks:make --images slices --max-lipschitz 3 --json"
+)(audit)
+app.command(
     epilog="Example: framelets train sparse-view-ct/unet -o runs/unet --set training.num_steps=2000"
 )(train)
 
@@ -251,9 +255,9 @@ def report(
 ) -> None:
     """Write the page of a run folder again, from what lies in it."""
     from framelets.commands.result import Result
-    from framelets.report import write_report
+    from framelets.report import write_audit, write_report
 
-    page = write_report(run)
+    page = write_audit(run) if (run / "audit.json").is_file() else write_report(run)
     show(Result(f"report of {run}", {"report": str(page)}, files={"report": page}), as_json)
 
 

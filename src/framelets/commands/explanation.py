@@ -146,7 +146,7 @@ def _explain_one(
     start = time.perf_counter()
     network = subject.network
     stages(f"{network.name}: recording")(0.0)
-    local = _linearized(subject, cut)
+    local = linearized(subject, cut)
     generator = torch.Generator(subject.image.device).manual_seed(seed)
     smallest = min(local.image.numel(), local.output.numel())
     triplets = spectrum(
@@ -223,7 +223,13 @@ def _explain_one(
     return table, arrays | drawn
 
 
-def _linearized(subject: Subject, cut: str | None) -> LocalMap:
+def linearized(subject: Subject, cut: str | None = None) -> LocalMap:
+    """Record a network at what it is given, or say in one line why it cannot be.
+
+    Raises:
+        ValueError: If the network cannot take the image or has an operation without a rule.
+        TypeError: If it returns something other than one tensor.
+    """
     name, image = subject.network.name, subject.image
     try:
         return linearize(subject.network.module, image.unsqueeze(0), subject.forward, cut)

@@ -10,7 +10,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from framelets.commands.devices import choose_device
-from framelets.commands.explain import cropped
 from framelets.commands.lint_findings import (
     failures,
     finding_notes,
@@ -18,13 +17,12 @@ from framelets.commands.lint_findings import (
     findings,
 )
 from framelets.commands.lint_fix import rewrite, write_rewritten
+from framelets.commands.network_images import ImageOptions, read_network_image
 from framelets.commands.result import Result
 from framelets.commands.scan_files import is_scan
 from framelets.commands.stages import Stages, silent
-from framelets.commands.task_scans import as_network_input
 from framelets.commands.user_networks import LoadedNetwork, load_network, parse_settings
 from framelets.core import refuse_unknown
-from framelets.data import read_image
 from framelets.geometry import (
     PoolingDiagnosis,
     UnpoolingDiagnosis,
@@ -205,15 +203,11 @@ def _image(
         raise ValueError(
             f"{options.at} is a scan; lint at an image: the levels are those of the networks alone"
         )
-    found = read_image(options.at, key=options.key, slice_index=options.slice_index)
-    pixels = cropped(found.pixels, options.crop)
-    text = f"{options.at.name}, {pixels.shape[0]} x {pixels.shape[1]} pixels"
-    if not loaded.task:
-        return (options.scale * pixels).expand(1, options.channels, -1, -1), text
-    if options.channels != 1 or options.scale != 1:
-        raise ValueError("--channels and --scale are for module:callable")
-    image, done = as_network_input(replace(found, pixels=pixels))
-    return image.unsqueeze(0), f"{text}, {done}"
+    how = ImageOptions(
+        options.channels, options.slice_index, options.key, options.crop, options.scale
+    )
+    found = read_network_image(options.at, loaded, how)
+    return found.sample.unsqueeze(0), found.words
 
 
 def _shape(module: nn.Module, options: LintOptions) -> tuple[int, ...]:

@@ -135,6 +135,13 @@ def chain_of(measurement: CTMeasurement, grid: ImageGrid) -> Chain:
     return Chain("fbp", CTProjector(scan, grid), FilteredBackProjection(scan, grid, FILTER))
 
 
+def scan_projector(
+    measurement: CTMeasurement, shape: tuple[int, int], spacing_mm: float
+) -> CTProjector:
+    """Return the projector of a scan for an image of this shape, its middle on the axis."""
+    return CTProjector(scan_of(measurement), ImageGrid(*shape, spacing_mm))
+
+
 def as_network_input(image: Image) -> tuple[Float[Tensor, "1 height width"], str]:
     """Scale an image as the networks of sparse-view CT take it: attenuation over its own scale.
 

@@ -28,6 +28,7 @@ from .lipschitz_distribution import (
     lipschitz_distribution,
 )
 from .lipschitz_estimate import LipschitzEstimate, lipschitz_estimate
+from .local_figures import LocalFigures, local_figures
 from .local_lipschitz import local_lipschitz
 from .null_space import MeasurementSupport, null_space
 from .null_space_projection import NullSpaceProjection, RegularizedSolution
@@ -66,6 +67,7 @@ __all__ = [
     "LipschitzBound",
     "LipschitzDistribution",
     "LipschitzEstimate",
+    "LocalFigures",
     "LocalMap",
     "MeasurementSupport",
     "NullSpaceProjection",
@@ -102,6 +104,7 @@ __all__ = [
     "lipschitz_bound",
     "lipschitz_distribution",
     "lipschitz_estimate",
+    "local_figures",
     "local_lipschitz",
     "null_space",
     "partition_map",

@@ -225,3 +225,43 @@ def _data_uri(png: bytes) -> str:
 
 def _shorten(name: str, length: int = 24) -> str:
     return name if len(name) <= length else "…" + name[1 - length :]
+
+
+def distribution_chart(
+    values: Sequence[float],
+    label: str,
+    *,
+    upper: Sequence[float] | None = None,
+    limit: float | None = None,
+    logarithmic: bool = False,
+) -> Chart:
+    """Draw how a figure is distributed over images: a dot each, and the share that lies below.
+
+    Args:
+        values: One value an image.
+        label: What it is, with its unit.
+        upper: Where it is known between two bounds, the upper ones; `values` are the lower ones.
+        limit: A threshold, drawn as a line.
+        logarithmic: Whether the axis is; all values must be positive then.
+    """
+    order = np.argsort(values, kind="stable")
+    lower = np.asarray(values, dtype=float)[order]
+    share = 100.0 * (np.arange(len(lower)) + 0.5) / len(lower)
+
+    def draw(axes: Axes, theme: Theme) -> None:
+        if upper is not None:
+            ends = np.asarray(upper, dtype=float)[order]
+            axes.hlines(share, lower, ends, color=theme.series[0], linewidth=2.5, alpha=0.45)
+        axes.plot(lower, share, "o", color=theme.series[0], markersize=4)
+        if limit is not None:
+            axes.axvline(limit, color=theme.series[1], linestyle="--", label=f"limit {limit:g}")
+            axes.legend(loc="best")
+        axes.set(xlabel=label, ylabel="images at or below (%)", ylim=(0, 100))
+        axes.margins(x=0.08)
+        if logarithmic:
+            axes.set_xscale("log")
+        else:
+            axes.ticklabel_format(axis="x", useOffset=False)
+
+    words = f"from {lower[0]:.3g} to {lower[-1]:.3g}, median {float(np.median(lower)):.3g}"
+    return _chart(draw, (4.3, 2.4), f"Distribution of {label} over {len(lower)} images, {words}.")
