@@ -34,7 +34,7 @@ class AtomStore:
 
         Args:
             atom: The atom, all of it; the share of energy that is kept counts other channels too.
-            center: Row and column of the middle of the cut; by default the atom's largest entry.
+            center: Row and column of the middle of the cut; by default the center of energy.
             radius: Of the cut; by default the smallest that holds `ENERGY_SHARE` of the first
                 channel's energy, at most `LARGEST_RADIUS`.
 
@@ -44,7 +44,7 @@ class AtomStore:
         whole = atom.detach().double().cpu().numpy()
         image = whole.reshape(-1, *whole.shape[-2:])[0]
         if center is None:
-            center = divmod(int(np.abs(image).argmax()), image.shape[1])
+            center = center_of(image)
         if radius is None:
             radius = radius_of(image, center)
         top, left = max(0, center[0] - radius), max(0, center[1] - radius)
@@ -75,6 +75,21 @@ class AtomStore:
             "atom_places": torch.tensor(self._places, dtype=torch.int32).reshape(-1, 8),
             "atom_values": torch.tensor(self._values, dtype=torch.float64).reshape(-1, 3),
         }
+
+
+def center_of(image: Float[np.ndarray, "height width"]) -> tuple[int, int]:
+    """Return the center of energy of an image, as a pixel.
+
+    Example:
+        >>> center_of(np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0], [0.0, 0.0, 1.0]]))
+        (1, 2)
+    """
+    energy = image**2
+    whole = float(energy.sum()) or 1.0
+    rows, columns = np.indices(image.shape)
+    return round(float((rows * energy).sum()) / whole), round(
+        float((columns * energy).sum()) / whole
+    )
 
 
 def radius_of(image: Float[np.ndarray, "height width"], center: tuple[int, int]) -> int:

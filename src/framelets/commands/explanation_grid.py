@@ -48,8 +48,9 @@ def explain_grid(
         progress: Called with the share that is done.
 
     Returns:
-        `tensors`, the coefficients at the cut, by shape and whether they are the input itself; `points`, for each pixel its values
-        and the numbers of its atoms; `through_scan`; or `missing`, why there is none.
+        `tensors`, the coefficients at the cut, by shape and whether they are the input itself;
+        `points`, for each pixel its values and the numbers of its atoms; `through_scan`; or
+        `missing`, why there is none.
     """
     progress = progress or silent("atoms")
     reason = why_not(local, projector)

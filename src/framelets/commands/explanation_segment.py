@@ -41,6 +41,7 @@ DIRECTIONS = {
 
 _NOISE_RADIUS = 12
 _LEAST_ROW_RADIUS = 16
+_A_BIT_BEYOND = 1.1  # so that the last piece can be seen
 _TIME_LIMIT_S = 120.0
 
 
@@ -92,7 +93,9 @@ def explain_segment(
     image = local.image.unsqueeze(0)
     try:
         if norm is None:
-            norm = distance_to_cross(network, image, direction, num_boundaries, forward=forward)
+            norm = _A_BIT_BEYOND * distance_to_cross(
+                network, image, direction, num_boundaries, forward=forward
+            )
         if not isfinite(norm):
             return {"missing": f"fewer than {num_boundaries} units ever switch in this direction"}
         direction = direction.double()

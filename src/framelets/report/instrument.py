@@ -18,13 +18,19 @@ from framelets.report.figures import Panel, Scale, panel, plain_image, round_up,
 from framelets.report.style import GRAY, SIGNED, gradient, palette
 
 RADII = (None, 32, 24, 16, 12, 8)
-"""To what atoms are cut, tried in this order until the page is small enough; None is as they are."""
+"""To what atoms are cut, in this order until the page is small enough; None is as they are."""
 
 _MAPS = {
     "determined": ("A⁺y", "What the measurement determines."),
-    "contradiction": ("P_R f − A⁺y", "Where the network contradicts the measurement."),
-    "null_linear": ("P_N L x", "Null space content that depends linearly on the input."),
-    "null_offset": ("P_N b", "Null space content carried by the offset."),
+    "contradiction": (
+        Markup("P<sub>R</sub>f &minus; A⁺y"),
+        "Where the network contradicts the measurement.",
+    ),
+    "null_linear": (
+        Markup("P<sub>N</sub>Lx"),
+        "Null space content that depends linearly on the input.",
+    ),
+    "null_offset": (Markup("P<sub>N</sub>b"), "Null space content carried by the offset."),
 }
 
 

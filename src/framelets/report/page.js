@@ -60,7 +60,6 @@
       this.bytes = values;
     }
 
-    // note(peak, sum, kept) words the line below; by default it says all three.
     tile(index, label, words, pixel, scale = null) {
       const [start, top, left, height, width, row, column, radius] = this.places[index];
       const [peak, kept, sum] = this.values[index];
@@ -127,7 +126,7 @@
 
   function tensorName(tensor) {
     if (tensor.is_image) return "the input itself";
-    const shape = tensor.shape.length > 3 ? tensor.shape.slice(-3) : tensor.shape;
+    const shape = tensor.shape.slice(-3);
     const [channels, ...sides] = shape;
     return sides.length ? `${sides.join(" × ")}, ${channels} channels` : `${channels} values`;
   }
@@ -149,12 +148,11 @@
     }
 
     function valueRows(point) {
-      const rows = [
+      return [
         [["output f(x)[p]", number(point.output, 4), ""], "sum"],
         [["linear part (L x)[p]", number(point.linear, 4), percent(point.linear / point.output)]],
         [["offset b[p]", number(point.offset, 4), percent(point.offset / point.output)]],
       ];
-      return rows;
     }
 
     function supportRows(point) {
@@ -257,7 +255,7 @@
     const buttons = root.querySelectorAll("button");
     const plot = root.querySelector("svg");
     const pixel = { row: segment.row, column: segment.column };
-    const marker = plotGains(plot, segment);
+    const gainPlot = new GainPlot(plot, segment);
     let shown = [];
 
     function layerTable(upTo) {
@@ -286,7 +284,7 @@
       slider.setAttribute("aria-valuetext", `boundary ${k} of ${boundaries.length}`);
       buttons[0].disabled = k === 1;
       buttons[1].disabled = k === boundaries.length;
-      marker(k);
+      gainPlot.draw(k);
       const units = boundary.switches.map(({ layer, unit, to }) => `${layers[layer].name} (${unit.join(", ")}) ${to ? `switches ${to}` : "switches"}`);
       facts.replaceChildren(
         element("p", {}, element("b", {}, `Boundary ${k} of ${boundaries.length}`)),
@@ -303,7 +301,7 @@
       for (const old of shown) old.remove();
       const [row, column] = boundary.strongest_at;
       shown = [mark("p", "", data, pixel.row, pixel.column)];
-      if (boundary.slope_change > 0) shown.push(mark("most", "bend", data, row, column));
+      if (boundary.slope_change > 0) shown.push(mark("q", "bend", data, row, column));
       spot.append(...shown);
       const peak = Math.max(atoms.values[rows[k - 1]][0], atoms.values[rows[k]][0]);
       root.querySelector("[data-part=rows]").replaceChildren(
@@ -324,58 +322,66 @@
     }
     plot.addEventListener("pointerdown", (event) => {
       const box = plot.getBoundingClientRect();
-      const x = ((event.clientX - box.left) / box.width) * 640;
-      show(nearestBoundary(segment, x));
+      show(gainPlot.nearest(event.clientX - box.left));
     });
+    root.hidden = false; // before the first drawing, which asks how wide it is
     show(1);
-    root.hidden = false;
+    new ResizeObserver(() => gainPlot.draw(current())).observe(plot);
   }
 
-  const LEFT = 70;
-  const RIGHT = 628;
-  const TOP = 26;
-  const BOTTOM = 180;
-  const across = (segment, position) => LEFT + ((RIGHT - LEFT) * position) / segment.length;
-
-  function nearestBoundary(segment, x) {
-    const distances = segment.boundaries.map((b) => Math.abs(across(segment, b.position) - x));
-    return 1 + distances.indexOf(Math.min(...distances));
-  }
-
-  // Draws the gain of every piece; returns the function that moves the marker.
-  function plotGains(plot, segment) {
-    const { gains, boundaries } = segment;
-    const [least, most] = [Math.min(...gains), Math.max(...gains)];
-    const margin = (most - least || Math.abs(most) || 1) * 0.08;
-    const [low, high] = [least - margin, most + margin];
-    const up = (gain) => BOTTOM - ((BOTTOM - TOP) * (gain - low)) / (high - low);
-    const digits = Math.max(3, Math.min(9, 2 + Math.ceil(Math.log10(Math.abs(most) / (most - least || 1)))));
-    for (const gain of [least, (least + most) / 2, most]) {
-      plot.append(drawn("line", { class: "grid", x1: LEFT, x2: RIGHT, y1: up(gain), y2: up(gain) }));
-      plot.append(drawn("text", { x: LEFT - 6, y: up(gain) + 4, "text-anchor": "end" }, number(gain, digits)));
+  // The plot of the gain of every piece, as wide as the page lets it be, with a marker.
+  class GainPlot {
+    constructor(svg, segment) {
+      this.svg = svg;
+      this.segment = segment;
+      const { gains } = segment;
+      [this.least, this.most] = [Math.min(...gains), Math.max(...gains)];
+      const spread = (this.most - this.least) / (Math.abs(this.most) || 1);
+      this.digits = Math.max(3, Math.min(9, 2 + Math.ceil(-Math.log10(spread || 1))));
     }
-    for (const share of [0, 0.5, 1]) {
-      const anchor = share === 1 ? "end" : share ? "middle" : "start";
-      plot.append(drawn("text", { x: LEFT + share * (RIGHT - LEFT), y: BOTTOM + 16, "text-anchor": anchor }, number(share * segment.length)));
+
+    get width() {
+      return Math.max(280, this.svg.clientWidth);
     }
-    plot.append(drawn("text", { x: (LEFT + RIGHT) / 2, y: BOTTOM + 34, "text-anchor": "middle" }, "norm of the change"));
-    plot.append(drawn("text", { x: 4, y: 14 }, "gain |sₖ| along the segment, piece by piece"));
-    const ends = [0, ...boundaries.map((b) => b.position), segment.length].map((p) => across(segment, p));
-    const path = gains.map((gain, k) => `${k ? "V" : `M${ends[0]},`}${up(gain)}H${ends[k + 1]}`).join("");
-    plot.append(drawn("path", { class: "gain", d: path }));
-    const line = drawn("line", { class: "now", y1: TOP, y2: BOTTOM });
-    const dot = drawn("circle", { class: "dot-now", r: 4 });
-    plot.append(line, dot);
-    return (k) => {
-      line.setAttribute("x1", ends[k]);
-      line.setAttribute("x2", ends[k]);
-      dot.setAttribute("cx", ends[k]);
-      dot.setAttribute("cy", up(gains[k]));
-      plot.setAttribute(
-        "aria-label",
-        `Gain of ${gains.length} pieces, from ${number(least, digits)} to ${number(most, digits)}; boundary ${k} at ${number(boundaries[k - 1].position)}.`,
-      );
-    };
+
+    across(position) {
+      const [left, right] = [66, this.width - 10];
+      return left + ((right - left) * position) / this.segment.length;
+    }
+
+    up(gain) {
+      const margin = (this.most - this.least || Math.abs(this.most) || 1) * 0.08;
+      return 180 - (154 * (gain - this.least + margin)) / (this.most - this.least + 2 * margin);
+    }
+
+    nearest(x) {
+      const distances = this.segment.boundaries.map((b) => Math.abs(this.across(b.position) - x));
+      return 1 + distances.indexOf(Math.min(...distances));
+    }
+
+    draw(k) {
+      const { gains, boundaries, length } = this.segment;
+      const [left, right] = [this.across(0), this.across(length)];
+      const text = (x, y, words, anchor) => drawn("text", { x, y, "text-anchor": anchor }, words);
+      const parts = [text(4, 14, "gain |sₖ|, piece by piece", "start")];
+      for (const gain of new Set([this.least, (this.least + this.most) / 2, this.most])) {
+        const y = this.up(gain);
+        parts.push(drawn("line", { class: "grid", x1: left, x2: right, y1: y, y2: y }));
+        parts.push(text(left - 6, y + 4, number(gain, this.digits), "end"));
+      }
+      parts.push(text(left, 196, "0", "start"), text(right, 196, number(length), "end"));
+      parts.push(text((left + right) / 2, 212, "norm of the change", "middle"));
+      const ends = [0, ...boundaries.map((b) => b.position), length].map((p) => this.across(p));
+      const steps = gains.map((g, i) => `${i ? "V" : `M${ends[0]},`}${this.up(g)}H${ends[i + 1]}`);
+      parts.push(drawn("path", { class: "gain", d: steps.join("") }));
+      parts.push(drawn("line", { class: "now", x1: ends[k], x2: ends[k], y1: 26, y2: 180 }));
+      parts.push(drawn("circle", { class: "dot-now", r: 4, cx: ends[k], cy: this.up(gains[k]) }));
+      this.svg.setAttribute("viewBox", `0 0 ${this.width} 220`);
+      const range = `from ${number(this.least, this.digits)} to ${number(this.most, this.digits)}`;
+      const place = `boundary ${k} at ${number(boundaries[k - 1].position)}`;
+      this.svg.setAttribute("aria-label", `Gain of ${gains.length} pieces, ${range}; ${place}.`);
+      this.svg.replaceChildren(...parts);
+    }
   }
 
   async function start() {
