@@ -39,7 +39,7 @@ DIRECTIONS = {
 }
 """Directions that the segment may take, in words."""
 
-_NOISE_RADIUS = 12
+_NOISE_RADIUS = 4
 _LEAST_ROW_RADIUS = 16
 _A_BIT_BEYOND = 1.1  # so that the last piece can be seen
 _TIME_LIMIT_S = 120.0
@@ -182,7 +182,8 @@ class _Walk:
         """Keep the row of L at the pixel on every piece, and its change at every boundary."""
         atoms: list[int] = []
         changes: list[dict[str, float]] = []
-        slopes, previous, radius = [], None, None
+        slopes: list[float] = []
+        first, previous, radius = None, None, None
         for k in range(self._num + 1):
             gradient = self._gradient(float(self.ends[k : k + 2].mean()))
             slopes.append(float((gradient * self._direction).sum()))
@@ -191,12 +192,12 @@ class _Walk:
             if radius is None:
                 radius = max(_LEAST_ROW_RADIUS, store.radius(atoms[0]))
                 atoms[0] = store.add(row, self._at, radius)
-            if previous is not None:
-                change = row - previous
-                size, whole = (float(torch.linalg.vector_norm(v)) for v in (change, row))
-                changes.append(
-                    {"atom": store.add(change, self._at, radius), "share": size / (whole or 1.0)}
-                )
+            if first is None or previous is None:
+                first = row
+            else:
+                atom = store.add(row - previous, self._at, radius)
+                shares = [_relative(row - before, row) for before in (previous, first)]
+                changes.append({"atom": atom, "share": shares[0], "since_start": shares[1]})
             previous = row
             progress((k + 1) / (self._num + 1))
         own = self._slopes[:, self._at[0], self._at[1]]
@@ -266,6 +267,11 @@ class _Units:
         on = bool(mask[unit // 8] & bit)
         self.num_active += 1 if on else -1
         return "on" if on else "off"
+
+
+def _relative(change: Tensor, whole: Tensor) -> float:
+    size = float(torch.linalg.vector_norm(whole))
+    return float(torch.linalg.vector_norm(change)) / (size or 1.0)
 
 
 def _is_mask(layer: LayerPattern) -> bool:

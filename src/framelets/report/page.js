@@ -258,6 +258,11 @@
     const gainPlot = new GainPlot(plot, segment);
     let shown = [];
 
+    // Below this it is rounding: the unit does not reach the pixel.
+    function rowChange(share) {
+      return share > 1e-9 ? `${number(100 * share)} % of its norm` : "none";
+    }
+
     function layerTable(upTo) {
       const active = layers.map((layer) => layer.num_active);
       const crossed = layers.map(() => 0);
@@ -295,7 +300,8 @@
           [["gain |sₖ|", `${number(gains[k - 1], 5)} → ${number(gains[k], 5)}`]],
           [["change of the slope", number(boundary.slope_change)]],
           [["slope at the pixel", `${number(segment.pixel_slopes[k - 1], 4)} → ${number(segment.pixel_slopes[k], 4)}`]],
-          [["change of the row", changes[k - 1].share > 1e-9 ? `${number(100 * changes[k - 1].share)} % of its norm` : "none: the unit does not reach this pixel"]],
+          [["change of the row", rowChange(changes[k - 1].share)]],
+          [["since the start", rowChange(changes[k - 1].since_start)]],
         ]),
       );
       for (const old of shown) old.remove();
