@@ -329,7 +329,7 @@ def test_several_channels_show_the_first():
 
 
 def test_refuses_an_unknown_direction(network, local):
-    with pytest.raises(ValueError, match="noise, scaling, singular"):
+    with pytest.raises(ValueError, match="noise, none, scaling, singular"):
         explain_segment(
             network,
             local,

@@ -132,7 +132,7 @@ def distance_to_cross(
         raise ValueError(f"num must be at least 1, got {num}")
     with torch.no_grad():
         region, unit = _region_along(network, image, direction, forward)
-        steps = torch.cat(region.switch_distances(region.slopes(unit)))
+        steps = torch.cat([unit[:0].flatten(), *region.switch_distances(region.slopes(unit))])
         return float(steps.kthvalue(num).values) if len(steps) >= num else inf
 
 
