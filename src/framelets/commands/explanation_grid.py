@@ -5,8 +5,8 @@ At an output pixel p the network is, exactly,
     f(x)[p] = (L x)[p] + b[p],    (L x)[p] = sum_i <b_i, x> b~_i[p],
 
 with the frame vectors b_i, b~_i of the cut where the encoder ends. All i are summed by the tensor
-that they belong to (the bottom, one for each skip); the pairs that contribute most are kept as
-images. A network that takes a scan has vectors b_i of rays; the page shows A* b_i, and the row and
+that they belong to (the bottom, one for each skip); of every tensor the pair that contributes most
+is kept as images, so that atoms of all resolutions are seen. A network that takes a scan has vectors b_i of rays; the page shows A* b_i, and the row and
 the column of L A, from an object by way of the scan A to the image.
 """
 
@@ -42,7 +42,7 @@ def explain_grid(
         store: Where the atoms go.
         pixels: Pixels of the output to have beside the grid.
         num: Rows and columns of the grid.
-        num_pairs: How many frame pairs to keep at each pixel.
+        num_pairs: Most frame pairs to keep at each pixel; one of a tensor.
         projector: The scan A, if the network takes one.
         maps: Images to read off at every pixel, of the output's shape, by name.
         progress: Called with the share that is done.
@@ -143,9 +143,14 @@ class _Pairs:
         self._known: dict[int, tuple[int, int]] = {}
 
     def at(self, shares: Tensor, num: int) -> list[dict[str, Any]]:
-        """Describe the pairs of the largest shares of one output pixel."""
-        chosen = shares.abs().topk(min(num, len(shares))).indices.tolist()
-        return [self._describe(index, float(shares[index])) for index in chosen]
+        """Describe the pair of the largest share of each tensor, the largest of all first."""
+        first, chosen = 0, []
+        for size in self.sizes:
+            index = first + int(shares[first : first + size].abs().argmax())
+            chosen.append((index, float(shares[index])))
+            first += size
+        chosen.sort(key=lambda found: -abs(found[1]))
+        return [self._describe(index, share) for index, share in chosen[:num]]
 
     def _describe(self, index: int, contribution: float) -> dict[str, Any]:
         tensor, first = _tensor_of(index, self.sizes)

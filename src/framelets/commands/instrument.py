@@ -22,7 +22,7 @@ class InstrumentOptions:
 
     Attributes:
         grid: Rows and columns of the grid of pixels; 0 for none.
-        num_pairs: Frame pairs kept at each pixel.
+        num_pairs: Most frame pairs kept at each pixel, the strongest of each tensor at the cut.
         segment: Direction of the segment: "noise", "scaling", "singular" or "none".
         segment_norm: Its length in the norm of the image's change; by default as long as
             `num_boundaries` are likely to need.
@@ -32,7 +32,7 @@ class InstrumentOptions:
     """
 
     grid: int = 8
-    num_pairs: int = 3
+    num_pairs: int = 4
     segment: str = "noise"
     segment_norm: float | None = None
     num_boundaries: int = 32

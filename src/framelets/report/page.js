@@ -89,7 +89,7 @@
       }
       const note =
         `±${number(scale || peak)}, sum ${number(sum)}; ${side} × ${side} px around ` +
-        `(${row}, ${column}), ${percent(kept)} of its energy`;
+        `(${row}, ${column}), ${(100 * kept).toFixed(1)} % of its energy`;
       return element(
         "div",
         {},
@@ -159,8 +159,8 @@
       const null_ = point.null_linear + point.null_offset;
       const share = (value) => percent(value / point.output);
       return [
-        [["determined by the scan, A⁺y", number(point.determined), share(point.determined)]],
-        [["contradiction, P_R f − A⁺y", number(point.contradiction), share(point.contradiction)]],
+        [["determined by the scan", number(point.determined), share(point.determined)]],
+        [["contradicts the scan", number(point.contradiction), share(point.contradiction)]],
         [["null space, by L x", number(point.null_linear), share(point.null_linear)]],
         [["null space, by b", number(point.null_offset), share(point.null_offset)]],
         [["null space together", number(null_), share(null_)], "sum"],
