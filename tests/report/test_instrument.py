@@ -50,7 +50,7 @@ def test_atoms_are_cut_until_the_page_is_small_enough(run_folder, content):
     assert "To keep the page below" not in whole
     assert {place[-1] for place in data_of(whole)["places"]} == {20}
 
-    limit = len(whole.encode()) / 1e6 - 0.02
+    limit = len(whole.encode()) / 1e6 - 0.01
     geometry = run_folder.read_json("geometry.json")
     run_folder.write_json("geometry.json", geometry | {"page_limit_mb": limit})
     text = write_report(run_folder.path).read_text()

@@ -6,8 +6,9 @@ At an output pixel p the network is, exactly,
 
 with the frame vectors b_i, b~_i of the cut where the encoder ends. All i are summed by the tensor
 that they belong to (the bottom, one for each skip); of every tensor the pair that contributes most
-is kept as images, so that atoms of all resolutions are seen. A network that takes a scan has vectors b_i of rays; the page shows A* b_i, and the row and
-the column of L A, from an object by way of the scan A to the image.
+is kept as images, so that atoms of all resolutions are seen. A network that takes a scan has
+vectors b_i of rays; the page shows A* b_i, and the row and the column of L A, from an object by way
+of the scan A to the image.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

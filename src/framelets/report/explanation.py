@@ -66,8 +66,9 @@ def instruments_of(
 ) -> list[dict[str, Any] | None]:
     """Collect what lets a reader work each network, its atoms cut to a radius."""
     arrays = folder.read_npz("geometry.npz")
+    unit = geometry.get("image", {}).get("unit", "")
     return [
-        instrument_of(_of(arrays, f"{index}."), about, largest_radius)
+        instrument_of(_of(arrays, f"{index}."), about, unit, largest_radius)
         for index, about in enumerate(geometry["networks"])
     ]
 

@@ -35,13 +35,17 @@ _MAPS = {
 
 
 def instrument_of(
-    arrays: dict[str, np.ndarray], about: dict[str, Any], largest_radius: int | None = None
+    arrays: dict[str, np.ndarray],
+    about: dict[str, Any],
+    unit: str = "",
+    largest_radius: int | None = None,
 ) -> dict[str, Any] | None:
     """Collect what the page needs to let its reader work a network.
 
     Args:
         arrays: Those of the network.
         about: Its table of geometry.json.
+        unit: Unit of its values.
         largest_radius: Cut atoms to this radius.
 
     Returns:
@@ -75,7 +79,7 @@ def instrument_of(
         "segment": segment,
         "support": support,
         "data": _script_data(data) if data else "",
-        "maps": _maps(arrays) if support else None,
+        "maps": _maps(arrays, unit) if support else None,
         "channels": max(arrays["output"].shape[0], arrays["image"].shape[0]),
     }
 
@@ -123,7 +127,7 @@ def _script_data(data: dict[str, Any]) -> Markup:
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
-def _maps(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+def _maps(arrays: dict[str, np.ndarray], unit: str) -> dict[str, Any]:
     images = {name: plain_image(arrays[name]) for name in _MAPS}
     low, high = (float(v) for v in np.percentile(images["determined"], [0.5, 99.5]))
     others = [np.abs(images[name]) for name in _MAPS if name != "determined"]
@@ -141,7 +145,7 @@ def _maps(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     return {
         "panels": panels,
         "scales": [
-            (Scale(low, high, "", gradient(GRAY)), "A⁺y"),
-            (Scale(-scale, scale, "", gradient(SIGNED)), "the other three, zero white"),
+            (Scale(low, high, unit, gradient(GRAY)), "A⁺y"),
+            (Scale(-scale, scale, unit, gradient(SIGNED)), "the other three, zero white"),
         ],
     }
