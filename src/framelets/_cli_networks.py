@@ -70,7 +70,7 @@ def explain(
     ] = None,
     boundaries: Annotated[
         int, typer.Option("--boundaries", min=1, help="Most boundaries of the walk.")
-    ] = 32,
+    ] = 24,
     null_space: Annotated[
         bool, typer.Option(help="Split the output by what the scan sees, if there is a scan.")
     ] = True,

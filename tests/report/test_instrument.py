@@ -59,7 +59,7 @@ def test_atoms_are_cut_until_the_page_is_small_enough(run_folder, content):
     assert "they were cut to 33 \N{MULTIPLICATION SIGN} 33 pixels at most" in text
     assert {place[-1] for place in data_of(text)["places"]} == {16}
     kept = np.array(data_of(text)["values"])[:, 1]
-    assert kept == pytest.approx(0.96 * 33**2 / SIDE**2, rel=0.05)  # noise: energy goes by area
+    assert kept == pytest.approx(0.96 * 33**2 / SIDE**2, rel=0.1)  # noise: energy goes by area
 
 
 def test_cut_atoms_by_hand():

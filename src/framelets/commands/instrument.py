@@ -35,7 +35,7 @@ class InstrumentOptions:
     num_pairs: int = 4
     segment: str = "noise"
     segment_norm: float | None = None
-    num_boundaries: int = 32
+    num_boundaries: int = 24
     support: bool = True
     page_limit_mb: float = 15.0
 
