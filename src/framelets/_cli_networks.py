@@ -58,6 +58,25 @@ def explain(
     ] = None,
     num: Annotated[int, typer.Option("--num", min=1, help="Number of singular values.")] = 20,
     precision: Annotated[str, typer.Option("--precision", help="float32 or float64.")] = "float32",
+    grid: Annotated[
+        int, typer.Option("--grid", min=0, help="Pixels to click: rows and columns; 0 for none.")
+    ] = 8,
+    segment: Annotated[
+        str, typer.Option("--segment", help="Walk along noise, scaling, singular; none.")
+    ] = "noise",
+    segment_norm: Annotated[
+        float | None,
+        typer.Option("--segment-norm", help="Its length; by default some tens of boundaries."),
+    ] = None,
+    boundaries: Annotated[
+        int, typer.Option("--boundaries", min=1, help="Most boundaries of the walk.")
+    ] = 24,
+    null_space: Annotated[
+        bool, typer.Option(help="Split the output by what the scan sees, if there is a scan.")
+    ] = True,
+    page_limit_mb: Annotated[
+        float, typer.Option("--page-limit-mb", min=1, help="Most that the page may take.")
+    ] = 15,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
@@ -65,6 +84,7 @@ def explain(
     """Show what a network did to this image: frame, offset, spectrum, atoms, K_p, units."""
     from framelets.commands.explain import ExplainOptions
     from framelets.commands.explain import explain as run_explain
+    from framelets.commands.instrument import InstrumentOptions
 
     _tell_foreign_code(network, versus)
     options = ExplainOptions(
@@ -82,6 +102,14 @@ def explain(
         cut=cut,
         num_singular_values=num,
         precision=precision,
+        interactive=InstrumentOptions(
+            grid=grid,
+            segment=segment,
+            segment_norm=segment_norm,
+            num_boundaries=boundaries,
+            support=null_space,
+            page_limit_mb=page_limit_mb,
+        ),
     )
     with shown_stages() as stages:
         result = run_explain(

@@ -219,6 +219,43 @@ def test_explain_a_shipped_network_at_a_scan(scan, tmp_path, capsys):
     content = json.loads(capsys.readouterr().out)
     assert content["baseline"] == {"name": "fbp"}
     assert content["pixels"] == [{"label": "chosen", "row": 10, "column": 12}]
+    (network,) = content["networks"]
+    assert len(network["grid"]["points"]) == 8 * 8 + 1
+    parts = ("determined", "contradiction", "null_linear", "null_offset")
+    for point in network["grid"]["points"]:
+        assert sum(point[part] for part in parts) == pytest.approx(point["output"], abs=1e-4)
+    assert network["segment"]["boundaries"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny_weights")
+def test_explain_a_network_that_takes_the_scan_itself(scan, tmp_path, capsys):
+    words = ["explain", "sparse-view-ct/unrolled", "--at", scan, "--num", "1", "--views", "4"]
+    words += ["--grid", "1", "--segment", "scaling", "--boundaries", "1", "--pixel", "10,12"]
+    assert run_cli(*words, "--run", tmp_path / "run", "--json") == 0
+
+    (network,) = json.loads(capsys.readouterr().out)["networks"]
+    assert network["grid"]["through_scan"]
+    assert network["segment"]["through_scan"]
+    assert network["segment"]["slope_error"] < 1e-3
+    for point in network["grid"]["points"]:
+        assert sum(point["parts"]) == pytest.approx(point["linear"], abs=1e-3)
+    assert network["support"]["shares"]["determined"] > 0
+    assert "is given the scan itself" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_explain_leaves_out_what_was_not_asked_for(own_code, image, tmp_path):
+    words = ["explain", f"{own_code}:make", "--at", image, "--num", "1", "--grid", "0"]
+    assert run_cli(*words, "--segment", "none", "--run", tmp_path / "run") == 0
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "it was not asked for (--grid 0)" in page
+    assert "it was not asked for (--segment none)" in page
+    assert "<script" not in page
+
+
+def test_refuses_an_unknown_segment(own_code, image, capsys):
+    words = ("explain", f"{own_code}:make", "--at", image, "--segment", "up")
+    assert "segment must be one of" in refusal(capsys, *words)
 
 
 TINY_TRAINING = [

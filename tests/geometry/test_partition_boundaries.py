@@ -11,6 +11,7 @@ from framelets.geometry import (
     boundary_density,
     boundary_distance,
     directions_at,
+    distance_to_cross,
     linearize,
     partition_segment,
 )
@@ -75,6 +76,18 @@ def test_the_first_boundary_is_that_of_the_partition(network, image, rng):
         ]
         # An entry that is clamped where the largest one already was does not replace it.
         assert (along.layer, along.unit) in units or network is bends
+
+
+def test_the_distance_to_cross_is_exact_for_the_first_and_for_one_layer(network, image, rng):
+    direction = torch.randn(image.shape, dtype=DTYPE, generator=rng)
+    along = boundary_along(network, image, direction)
+    assert distance_to_cross(network, image, direction, 1) == along.distance
+
+    # All positions by hand: x_j + t v_j = 0.
+    crossings = -image / (direction / direction.norm())
+    crossings = crossings[crossings > 0].sort().values
+    found = [distance_to_cross(nn.ReLU(), image, direction, num) for num in (1, 5, 65)]
+    assert found == pytest.approx([float(crossings[0]), float(crossings[4]), np.inf], rel=1e-12)
 
 
 def test_bounds_bracket_the_distance(network, image):
@@ -270,6 +283,8 @@ def test_densities_along_directions_are_those_of_their_segments(image, rng):
 def test_refuses_wrong_arguments(image):
     with pytest.raises(ValueError, match="not be zero"):
         boundary_along(nn.ReLU(), image, 0 * image)
+    with pytest.raises(ValueError, match="num must be at least 1, got 0"):
+        distance_to_cross(nn.ReLU(), image, image, 0)
     with pytest.raises(ValueError, match="num_probes"):
         boundary_distance(nn.ReLU(), image, num_probes=0)
     with pytest.raises(TypeError, match="real"):

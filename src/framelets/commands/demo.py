@@ -4,6 +4,7 @@ from pathlib import Path
 
 from framelets.commands.devices import choose_device
 from framelets.commands.explanation import ImageCard, write_explanation
+from framelets.commands.instrument import InstrumentOptions
 from framelets.commands.pixels import choose_pixels
 from framelets.commands.reconstruction import write_reconstructions
 from framelets.commands.result import Result, explanation_note, explanation_table, metrics_table
@@ -22,6 +23,7 @@ _NOTE = (
     "warping and mixing: this page shows how the methods work, not how well. framelets reproduce "
     "sparse-view-ct measures that, on a head and on measured scans that no network has seen."
 )
+_INTERACTIVE = InstrumentOptions(grid=3, num_pairs=3, num_boundaries=6, support=False)  # seconds
 _WINDOW = (0.0, 0.027)  # 1/mm; about -1000 to 400 HU
 
 
@@ -94,6 +96,7 @@ def demo(
             seed=seed,
             num_singular_values=num_singular_values,
             chain=chain_of(made.measurement, made.grid),
+            interactive=_INTERACTIVE,
             stages=stages,
         )
         folder.write_run_json(command, seed, stage="demo")

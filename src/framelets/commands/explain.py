@@ -1,7 +1,7 @@
 """Explain a network at an image: its frame, offset, spectrum, atoms, K_p and active units."""
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -9,6 +9,8 @@ from torch import Tensor
 
 from framelets.commands.devices import choose_device
 from framelets.commands.explanation import Chain, ImageCard, Subject, write_explanation
+from framelets.commands.explanation_segment import DIRECTIONS
+from framelets.commands.instrument import InstrumentOptions
 from framelets.commands.pixels import choose_pixels, parse_pixels
 from framelets.commands.result import Result, explanation_note, explanation_table
 from framelets.commands.scan_files import is_scan
@@ -49,6 +51,7 @@ class ExplainOptions:
         cut: Module after which the encoder ends.
         num_singular_values: How many singular triplets.
         precision: "float32" or "float64".
+        interactive: What the page lets its reader try out.
     """
 
     weights: Path | None = None
@@ -65,6 +68,7 @@ class ExplainOptions:
     cut: str | None = None
     num_singular_values: int = 20
     precision: str = "float32"
+    interactive: InstrumentOptions = field(default_factory=InstrumentOptions)
 
 
 def explain(
@@ -101,6 +105,7 @@ def explain(
     dtype = choose("precision", options.precision, _PRECISIONS)
     where = choose_device(device)
     arguments = parse_settings(options.settings)
+    choose("segment", options.interactive.segment, DIRECTIONS)
     own = [name for name in (network, options.versus) if name is not None and ":" in name]
     if arguments and not own:
         raise ValueError("--set is for module:callable; shipped networks come as they are")
@@ -132,6 +137,7 @@ def explain(
             num_singular_values=options.num_singular_values,
             cut=options.cut,
             chain=chain,
+            interactive=options.interactive,
             stages=stages,
         )
         folder.write_run_json(command, seed, stage="explain")

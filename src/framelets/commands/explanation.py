@@ -8,6 +8,11 @@ the image comes from a scan, `baseline.columns` and `baseline.rows` are the poin
 weights of the linear reconstruction that made it, `0.chain_columns` and `0.chain_rows` the same
 followed by L. A network may also take the scan itself; then its rows are ray weights, it has no
 columns of its own, and `input_is_scan` says so. Everything is in the unit of the network's input.
+
+If they were asked for, the table of a network has `grid`, `segment` and `support`, which
+`explanation_grid`, `explanation_segment` and `explanation_support` describe; their atoms are in
+`0.atom_data`, `0.atom_places` and `0.atom_values` (`atom_store`), and the maps of `support` are
+`0.determined`, `0.contradiction`, `0.null_linear` and `0.null_offset`.
 """
 
 import math
@@ -20,6 +25,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from framelets.commands.instrument import InstrumentOptions, instrument
 from framelets.commands.pixels import Pixel
 from framelets.commands.stages import Stages, silent
 from framelets.commands.user_networks import LoadedNetwork
@@ -62,12 +68,14 @@ class Subject:
         image: One sample, in the network's type and on its device.
         forward: How to call the network, if not network(image).
         input_is_scan: Whether the network is given the sinogram and returns the image.
+        measurement: The sinogram in the unit of the network's output, if the image comes from one.
     """
 
     network: LoadedNetwork
     image: Float[Tensor, "channel height width"]
     forward: Callable[[nn.Module, Tensor], Tensor] | None = None
     input_is_scan: bool = False
+    measurement: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +98,7 @@ def write_explanation(
     num_singular_values: int = 20,
     cut: str | None = None,
     chain: Chain | None = None,
+    interactive: InstrumentOptions | None = None,
     stages: Stages = silent,
 ) -> dict[str, Any]:
     """Explain networks at one image and write `geometry.json` and `geometry.npz`.
@@ -104,6 +113,7 @@ def write_explanation(
         num_singular_values: How many singular triplets.
         cut: Where the encoder ends; found from the recording by default.
         chain: Where the image came from, if from a scan.
+        interactive: What the page lets its reader try out; nothing by default.
         stages: Told how far it is.
 
     Returns:
@@ -117,7 +127,9 @@ def write_explanation(
     if chain is not None:
         arrays |= _baseline(chain, pixels)
     for index, subject in enumerate(subjects):
-        table, found = _explain_one(subject, pixels, seed, num_singular_values, cut, chain, stages)
+        table, found = _explain_one(
+            subject, pixels, seed, num_singular_values, cut, chain, interactive, stages
+        )
         tables.append(table)
         arrays |= {f"{index}.{name}": array for name, array in found.items()}
     content: dict[str, Any] = {
@@ -127,6 +139,8 @@ def write_explanation(
         "pixels": [asdict(pixel) for pixel in pixels],
         "networks": tables,
     }
+    if interactive is not None:
+        content["page_limit_mb"] = interactive.page_limit_mb
     if chain is not None:
         content["baseline"] = {"name": chain.name}
     folder.write_npz("geometry.npz", **arrays)
@@ -141,6 +155,7 @@ def _explain_one(
     num_singular_values: int,
     cut: str | None,
     chain: Chain | None,
+    interactive: InstrumentOptions | None,
     stages: Stages,
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     start = time.perf_counter()
@@ -170,7 +185,7 @@ def _explain_one(
     upper = max(bounds.upper, lower)
     linear = local.output - local.offset
     pattern = local.activation_pattern
-    table = {
+    table: dict[str, Any] = {
         "name": network.name,
         "source": network.source,
         "input_is_scan": subject.input_is_scan,
@@ -210,7 +225,6 @@ def _explain_one(
             for layer in pattern.layers
         ],
         "pattern_hash": pattern.digest(),
-        "seconds": time.perf_counter() - start,
     }
     arrays = {
         "image": local.image,
@@ -220,6 +234,24 @@ def _explain_one(
         "left": triplets.left[:_STORED_VECTORS],
         "right": triplets.right[:_STORED_VECTORS],
     }
+    if interactive is not None:
+        tables, more = instrument(
+            network.module,
+            network.name,
+            local,
+            pixels,
+            interactive,
+            leading=triplets.right[0],
+            forward=subject.forward,
+            projector=chain.projector if chain is not None else None,
+            measurement=subject.measurement,
+            input_is_scan=subject.input_is_scan,
+            seed=seed,
+            stages=stages,
+        )
+        table |= tables
+        drawn |= more
+    table["seconds"] = time.perf_counter() - start
     return table, arrays | drawn
 
 

@@ -126,7 +126,9 @@ def subject_at_scan(
     """Give a network of a task what it is given when this scan is reconstructed."""
     problem = task.network_problem(measurement, grid, network.method)
     input_is_scan = tuple(problem.input.shape[-2:]) != grid.shape
-    return Subject(network, problem.input[0], problem.forward, input_is_scan)
+    sinogram = measurement.sinogram.reshape(-1, *measurement.sinogram.shape[-2:])[0]
+    scaled = sinogram[None] / problem.scale.reshape(-1)[0]
+    return Subject(network, problem.input[0], problem.forward, input_is_scan, scaled)
 
 
 def chain_of(measurement: CTMeasurement, grid: ImageGrid) -> Chain:

@@ -8,6 +8,7 @@ from .boundary_distance import (
     BoundaryDistance,
     boundary_along,
     boundary_distance,
+    distance_to_cross,
 )
 from .denoiser_uncertainty import DenoiserUncertainty, denoiser_uncertainty
 from .divergence import divergence
@@ -93,6 +94,7 @@ __all__ = [
     "diagnose_poolings",
     "diagnose_unpoolings",
     "directions_at",
+    "distance_to_cross",
     "divergence",
     "draw_partition",
     "expressivity_bound",

@@ -91,12 +91,17 @@ class Region:
             The multiple of the direction, the bend and the gap; infinity if none ever does.
         """
         nearest, where = float("inf"), (-1, -1)
-        for number, (gaps, slope) in enumerate(zip(self.gaps, slopes, strict=True)):
-            closed = self.program.bends[number].on_at_zero
-            on = gaps >= 0 if closed else gaps > 0
-            moves = torch.where(on, slope < 0, slope > 0)
-            steps = torch.where(moves, gaps.abs() / slope.abs(), torch.inf)
+        for number, steps in enumerate(self.switch_distances(slopes)):
             if len(steps) and float(steps.min()) < nearest:
                 index = int(steps.argmin())
                 nearest, where = float(steps[index]), (number, index)
         return nearest, *where
+
+    def switch_distances(self, slopes: list[Tensor]) -> list[Tensor]:
+        """Return where each gap of each bend changes its side, if it keeps its slope."""
+        found = []
+        for bend, gaps, slope in zip(self.program.bends, self.gaps, slopes, strict=True):
+            on = gaps >= 0 if bend.on_at_zero else gaps > 0
+            moves = torch.where(on, slope < 0, slope > 0)
+            found.append(torch.where(moves, gaps.abs() / slope.abs(), torch.inf))
+        return found

@@ -92,15 +92,48 @@ def boundary_along(
         >>> round(boundary_along(torch.nn.ReLU(), image, direction).distance / 2**0.5, 6)
         3.0
     """
-    if direction.shape != image.shape or not bool((direction != 0).any()):
-        raise ValueError(
-            f"direction must have the image's shape {tuple(image.shape)} and not be zero, got "
-            f"shape {tuple(direction.shape)}"
-        )
     with torch.no_grad():
-        region = Region(network, image, forward)
-        direction = direction.detach().double()
-        return _along(region, direction / torch.linalg.vector_norm(direction))
+        return _along(*_region_along(network, image, direction, forward))
+
+
+def distance_to_cross(
+    network: nn.Module | Callable[[Tensor], Tensor],
+    image: Float[Tensor, " 1 *sample"],
+    direction: Float[Tensor, " 1 *sample"],
+    num: int,
+    *,
+    forward: Callable[..., Tensor] | None = None,
+) -> float:
+    """Estimate how far to go in a direction to cross so many boundaries.
+
+    Every unit is taken to move on as it does in the region of the image. That is exact for the
+    first boundary and an estimate for the others: use it to choose the length of a segment.
+
+    Args:
+        network: As for `partition_segment`.
+        image: The image with its batch axis of one.
+        direction: Of the same shape; its length does not matter.
+        num: How many boundaries.
+        forward: How to call the network, if not `network(image)`.
+
+    Returns:
+        The distance in units of the image norm; infinity if fewer units ever switch.
+
+    Raises:
+        ValueError: If `num` is not positive, the network is not piecewise linear, or the direction
+            is zero or of another shape.
+
+    Example:
+        >>> image, direction = torch.tensor([[3.0, 8.0]]), torch.tensor([[-1.0, 0.0]])
+        >>> [distance_to_cross(torch.nn.ReLU(), image, direction, num) for num in (1, 2)]
+        [3.0, inf]
+    """
+    if num < 1:
+        raise ValueError(f"num must be at least 1, got {num}")
+    with torch.no_grad():
+        region, unit = _region_along(network, image, direction, forward)
+        steps = torch.cat([unit[:0].flatten(), *region.switch_distances(region.slopes(unit))])
+        return float(steps.kthvalue(num).values) if len(steps) >= num else inf
 
 
 def boundary_distance(
@@ -232,6 +265,22 @@ class _Search:
         self._num_done += 1
         if self._progress is not None:
             self._progress(min(1.0, self._num_done / self._num_steps))
+
+
+def _region_along(
+    network: nn.Module | Callable[[Tensor], Tensor],
+    image: Tensor,
+    direction: Tensor,
+    forward: Callable[..., Tensor] | None,
+) -> tuple[Region, Tensor]:
+    """Return the region of an image, and the direction with length one."""
+    if direction.shape != image.shape or not bool((direction != 0).any()):
+        raise ValueError(
+            f"direction must have the image's shape {tuple(image.shape)} and not be zero, got "
+            f"shape {tuple(direction.shape)}"
+        )
+    direction = direction.detach().double()
+    return Region(network, image, forward), direction / torch.linalg.vector_norm(direction)
 
 
 def _along(region: Region, direction: Tensor) -> BoundaryAlong:

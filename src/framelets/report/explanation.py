@@ -18,6 +18,7 @@ from framelets.report.figures import (
     signed_panel,
     spectrum_chart,
 )
+from framelets.report.instrument import instrument_of
 from framelets.report.numbers import number
 from framelets.report.style import GRAY, SIGNED, gradient
 
@@ -58,6 +59,18 @@ def explanation_of(folder: RunFolder, geometry: dict[str, Any]) -> dict[str, Any
         "unit": image.get("unit", ""),
         "source": {"command": geometry.get("command", ""), "seed": geometry.get("seed")},
     }
+
+
+def instruments_of(
+    folder: RunFolder, geometry: dict[str, Any], largest_radius: int | None = None
+) -> list[dict[str, Any] | None]:
+    """Collect what lets a reader work each network, its atoms cut to a radius."""
+    arrays = folder.read_npz("geometry.npz")
+    unit = geometry.get("image", {}).get("unit", "")
+    return [
+        instrument_of(_of(arrays, f"{index}."), about, unit, largest_radius)
+        for index, about in enumerate(geometry["networks"])
+    ]
 
 
 def _of(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -28,7 +28,7 @@ import numpy as np
 from markupsafe import Markup
 
 from framelets.core.run_folder import RunFolder
-from framelets.report.explanation import explanation_of
+from framelets.report.explanation import explanation_of, instruments_of
 from framelets.report.figures import (
     Panel,
     Scale,
@@ -38,6 +38,7 @@ from framelets.report.figures import (
     signed_panel,
     training_chart,
 )
+from framelets.report.instrument import RADII
 from framelets.report.numbers import number, percent
 from framelets.report.style import DARK, GRAY, LIGHT, SIGNED, gradient
 
@@ -71,9 +72,30 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"there is no run folder {path}")
     folder = RunFolder(path)
     page = _page_of(folder)
-    text = _template().render(page=page, light=LIGHT, dark=DARK, disclaimer=DISCLAIMER)
-    folder.write_text("report.html", text)
+    folder.write_text("report.html", _within_limit(folder, page))
     return folder.file("report.html")
+
+
+def _within_limit(folder: RunFolder, page: dict[str, Any]) -> str:
+    """Render the page; cut the atoms that its reader can call up until it is small enough."""
+    geometry = folder.read_json("geometry.json") if page["explanation"] else {"networks": []}
+    limit = 1e6 * geometry.get("page_limit_mb", math.inf)
+    text = ""
+    for radius in RADII:
+        instruments = instruments_of(folder, geometry, radius) if page["explanation"] else []
+        text = _template().render(
+            page=page,
+            instruments=instruments,
+            cut_to=radius,
+            limit_mb=geometry.get("page_limit_mb"),
+            smallest=radius == RADII[-1],
+            light=LIGHT,
+            dark=DARK,
+            disclaimer=DISCLAIMER,
+        )
+        if len(text.encode()) <= limit or not any(instruments):
+            break
+    return text
 
 
 def _page_of(folder: RunFolder) -> dict[str, Any]:
