@@ -128,6 +128,8 @@ def _notes(options: ExperimentOptions, budget: Budget) -> list[str]:
         f"{', '.join(TRAINING_SETS['A'])}; no test image was trained on.",
         "Bound: certified, counted from the units, as an exponent of 2; of a 64 x 64 patch, and of "
         "the units that can reach one pixel.",
+        "The skips of these U-Nets hand features across and add no units, so that the bound is the "
+        "same with and without them; skips of the theory have filters and units of their own.",
         f"Patterns and maps met: exact counts on patches of noisy test images, {PERIOD} pixels "
         "apart, at one place of the pooling grid; lower bounds of how many there are. A map is the "
         "filter that makes the middle pixel; a pattern is that of all units that can reach it. "

@@ -199,5 +199,5 @@ def _steps(
     return pairs
 
 
-def _over_seeds(values: Sequence[float], digits: int = 0) -> str:
+def _over_seeds(values: Sequence[float | int], digits: int = 0) -> str:
     return " / ".join(f"{value:,.{digits}f}" for value in values)
