@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from framelets import cli
-from framelets.commands.result import Result
+from framelets.core import Result
 
 COMMANDS = [
     "demo",

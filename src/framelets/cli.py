@@ -254,7 +254,7 @@ def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")], as_json: JsonOption = False
 ) -> None:
     """Write the page of a run folder again, from what lies in it."""
-    from framelets.commands.result import Result
+    from framelets.core import Result
     from framelets.report import write_audit, write_report
 
     page = write_audit(run) if (run / "audit.json").is_file() else write_report(run)

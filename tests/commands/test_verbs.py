@@ -13,9 +13,9 @@ from framelets import cli
 from framelets.commands.demo import demo
 from framelets.commands.reconstruct import reconstruct
 from framelets.commands.reconstruction import METHODS_IN_WORDS
-from framelets.core import RunFolder
+from framelets.core import Result, RunFolder
 from framelets.data import read_ct_scan, write_ct_scan
-from framelets.experiments import EXPERIMENTS, ExperimentOutcome
+from framelets.experiments import EXPERIMENTS
 from framelets.tasks import TASKS
 
 
@@ -437,7 +437,7 @@ def test_reproduce_refuses_results_of_other_settings(tmp_path, monkeypatch, caps
     monkeypatch.setitem(
         EXPERIMENTS,
         "sparse-view-ct",
-        lambda folder, _: folder.write_json("results.json", {}) or ExperimentOutcome("", {}),
+        lambda folder, _: folder.write_json("results.json", {}) or Result("", {}),
     )
     words = ["reproduce", "sparse-view-ct", "--run", tmp_path]
     assert run_cli(*words, "--quick") == 0

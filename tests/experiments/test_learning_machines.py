@@ -34,7 +34,7 @@ from framelets.experiments.learning_machines_table import (
     summary_table,
     verdicts,
 )
-from framelets.experiments.sparse_view_ct_table import as_csv
+from framelets.experiments.written_tables import as_csv
 from framelets.machines import FittedNetwork, FrameMachine, KernelMachine, SparseFrameMachine
 from framelets.machines.perceptron import PerceptronNetwork
 

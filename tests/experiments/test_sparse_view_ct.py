@@ -11,14 +11,8 @@ from framelets.data import EVALUATION_FILES
 from framelets.experiments import EXPERIMENTS, ExperimentOptions
 from framelets.experiments import sparse_view_ct as experiment
 from framelets.experiments.sparse_view_ct_figure import draw_figure
-from framelets.experiments.sparse_view_ct_table import (
-    as_csv,
-    as_markdown,
-    judge,
-    make_tables,
-    summarize,
-    training_table,
-)
+from framelets.experiments.sparse_view_ct_table import judge, make_tables, summarize, training_table
+from framelets.experiments.written_tables import as_csv, as_markdown
 from framelets.solvers import FilteredBackProjection
 from framelets.tasks import SparseViewCT
 from framelets.tasks.ct_simulation import scan_of

@@ -35,11 +35,10 @@ from framelets.commands.audit_image import (
 from framelets.commands.devices import choose_device
 from framelets.commands.lint import LintOptions, lint
 from framelets.commands.network_images import ImageOptions, NetworkImage, read_network_image
-from framelets.commands.result import Result
 from framelets.commands.stages import Stages, silent
 from framelets.commands.task_scans import grid_of, read_scan, scan_words
 from framelets.commands.user_networks import LoadedNetwork, load_network, parse_settings
-from framelets.core import RunFolder, choose, sha256_of
+from framelets.core import Result, RunFolder, choose, sha256_of
 from framelets.networks import UnrolledNetwork
 from framelets.report import write_audit
 from framelets.tasks import TASKS

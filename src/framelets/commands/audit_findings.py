@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from framelets.commands.audit_columns import BOUNDARIES, COLUMNS, FIGURES, SUPPORT
-from framelets.commands.result import Table
+from framelets.core import Table
 
 _ROUNDING = 1e-5
 """How far over a threshold a figure must lie to miss it, relative: rounding in single precision."""

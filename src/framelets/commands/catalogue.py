@@ -1,7 +1,7 @@
 """What there is: tasks, methods, weights, experiments and readable formats."""
 
 from framelets.commands.reconstruction import METHODS_IN_WORDS
-from framelets.commands.result import Result, Table
+from framelets.core import Result, Table
 from framelets.data import READABLE_FORMATS, SCAN_KEYS
 from framelets.experiments import EXPERIMENTS
 from framelets.tasks import SHIPPED_WEIGHTS, TASKS, model_card

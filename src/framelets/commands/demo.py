@@ -7,12 +7,12 @@ from framelets.commands.explanation import ImageCard, write_explanation
 from framelets.commands.instrument import InstrumentOptions
 from framelets.commands.pixels import choose_pixels
 from framelets.commands.reconstruction import write_reconstructions
-from framelets.commands.result import Result, explanation_note, explanation_table, metrics_table
+from framelets.commands.shown_tables import explanation_note, explanation_table, metrics_table
 from framelets.commands.simulate import SimulateConfig, chest_slice, simulate_scan
 from framelets.commands.stages import Stages, silent
 from framelets.commands.task_scans import chain_of, subject_at_scan
 from framelets.commands.user_networks import load_network
-from framelets.core import RunFolder, choose
+from framelets.core import Result, RunFolder, choose
 from framelets.report import write_report
 from framelets.tasks import TASKS
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from framelets.commands.result import Result, metrics_table
-from framelets.core import RunFolder
+from framelets.commands.shown_tables import metrics_table
+from framelets.core import Result, RunFolder
 
 
 def evaluate(runs: Sequence[Path]) -> Result:

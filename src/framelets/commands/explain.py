@@ -12,8 +12,8 @@ from framelets.commands.explanation import Chain, ImageCard, Subject, write_expl
 from framelets.commands.explanation_segment import DIRECTIONS
 from framelets.commands.instrument import InstrumentOptions
 from framelets.commands.pixels import choose_pixels, parse_pixels
-from framelets.commands.result import Result, explanation_note, explanation_table
 from framelets.commands.scan_files import is_scan
+from framelets.commands.shown_tables import explanation_note, explanation_table
 from framelets.commands.stages import Stages, silent
 from framelets.commands.task_scans import (
     as_network_input,
@@ -24,7 +24,7 @@ from framelets.commands.task_scans import (
     subject_at_scan,
 )
 from framelets.commands.user_networks import LoadedNetwork, load_network, parse_settings
-from framelets.core import RunFolder, choose
+from framelets.core import Result, RunFolder, choose
 from framelets.data import read_image
 from framelets.report import write_report
 from framelets.tasks import TASKS

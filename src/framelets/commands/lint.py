@@ -18,11 +18,10 @@ from framelets.commands.lint_findings import (
 )
 from framelets.commands.lint_fix import rewrite, write_rewritten
 from framelets.commands.network_images import ImageOptions, read_network_image
-from framelets.commands.result import Result
 from framelets.commands.scan_files import is_scan
 from framelets.commands.stages import Stages, silent
 from framelets.commands.user_networks import LoadedNetwork, load_network, parse_settings
-from framelets.core import refuse_unknown
+from framelets.core import Result, refuse_unknown
 from framelets.geometry import (
     PoolingDiagnosis,
     UnpoolingDiagnosis,

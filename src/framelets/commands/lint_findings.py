@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from framelets.commands.result import Table
+from framelets.core import Table
 from framelets.geometry import PoolingDiagnosis, UnpoolingDiagnosis
 
 _EQUAL = 1.001

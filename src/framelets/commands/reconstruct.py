@@ -9,11 +9,11 @@ import torch
 
 from framelets.commands.devices import choose_device
 from framelets.commands.reconstruction import assumed_photons, write_reconstructions
-from framelets.commands.result import Result, metrics_table
 from framelets.commands.scan_files import scans_in
+from framelets.commands.shown_tables import metrics_table
 from framelets.commands.stages import Stages, silent
 from framelets.commands.task_scans import grid_of, read_scan
-from framelets.core import RunFolder, choose, refuse_unknown, sha256_of
+from framelets.core import Result, RunFolder, choose, refuse_unknown, sha256_of
 from framelets.report import write_report
 from framelets.tasks import TASKS, SparseViewCT
 

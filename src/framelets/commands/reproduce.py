@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from framelets import __version__
-from framelets.commands.result import Result
 from framelets.commands.stages import Stages, silent
-from framelets.core import RunFolder, choose
+from framelets.core import Result, RunFolder, choose
 from framelets.experiments import EXPERIMENTS, ExperimentOptions
 
 _SETTINGS = "settings.json"
@@ -45,10 +44,10 @@ def reproduce(
     folder = RunFolder(run)
     _begin(folder, {"experiment": name, "quick": quick, "seed": seed, "framelets": __version__})
     options = ExperimentOptions(data_folder, quick, seed, command, stages, weights)
-    outcome = experiment(folder, options)
+    result = experiment(folder, options)
     with folder.lock("reproduce"):
         folder.write_run_json(command, seed, stage="reproduce")
-    return Result(outcome.title, outcome.data, outcome.tables, outcome.notes, dict(outcome.files))
+    return result
 
 
 def _begin(folder: RunFolder, settings: dict[str, Any]) -> None:

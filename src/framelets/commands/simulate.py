@@ -9,10 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from framelets.commands.result import Result
 from framelets.commands.stages import Stages, silent
 from framelets.commands.task_scans import scan_words
-from framelets.core import load_config
+from framelets.core import Result, load_config
 from framelets.data import (
     CTMeasurement,
     Image,

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from framelets.commands.result import Result
 from framelets.commands.user_networks import parse_settings
-from framelets.core import RunFolder, dump_config
+from framelets.core import Result, RunFolder, dump_config
 from framelets.report import write_report
 from framelets.tasks import load_plan
 from framelets.training import train as run_training

@@ -3,6 +3,7 @@
 from .choices import choose, refuse_unknown
 from .config import dump_config, load_config
 from .linear_operator import Identity, LinearOperator, RealInput
+from .result import Result, Table
 from .run_folder import (
     RunFolder,
     RunFolderLockedError,
@@ -15,8 +16,10 @@ __all__ = [
     "Identity",
     "LinearOperator",
     "RealInput",
+    "Result",
     "RunFolder",
     "RunFolderLockedError",
+    "Table",
     "choose",
     "dump_config",
     "load_config",

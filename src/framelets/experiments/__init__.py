@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from framelets.core import Result
 from framelets.core.run_folder import RunFolder
 from framelets.experiments.convolution_framelets import compare_convolution_framelets
 from framelets.experiments.convolution_framelets_tuning import tune_convolution_framelets
@@ -9,11 +10,11 @@ from framelets.experiments.expressivity import measure_expressivity
 from framelets.experiments.identity_start import compare_starts
 from framelets.experiments.learning_machines import compare_learning_machines
 from framelets.experiments.lipschitz import relate_lipschitz_to_gap
-from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome, Table
+from framelets.experiments.options import ExperimentOptions
 from framelets.experiments.sparse_view_ct import compare_on_sparse_views
 from framelets.experiments.tv_weights import tune_tv_weights
 
-EXPERIMENTS: dict[str, Callable[[RunFolder, ExperimentOptions], ExperimentOutcome]] = {
+EXPERIMENTS: dict[str, Callable[[RunFolder, ExperimentOptions], Result]] = {
     "convolution-framelets": compare_convolution_framelets,
     "convolution-framelets-tuning": tune_convolution_framelets,
     "expressivity": measure_expressivity,
@@ -25,4 +26,4 @@ EXPERIMENTS: dict[str, Callable[[RunFolder, ExperimentOptions], ExperimentOutcom
 }
 """Every experiment by name."""
 
-__all__ = ["EXPERIMENTS", "ExperimentOptions", "ExperimentOutcome", "Table"]
+__all__ = ["EXPERIMENTS", "ExperimentOptions"]

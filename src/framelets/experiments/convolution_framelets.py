@@ -14,6 +14,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from framelets.core import Result
 from framelets.core.run_folder import RunFolder
 from framelets.experiments.convolution_framelets_figure import FIGURES, draw_figure
 from framelets.experiments.convolution_framelets_methods import (
@@ -36,17 +37,15 @@ from framelets.experiments.convolution_framelets_table import (
     make_tables,
     summarize,
 )
-from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome
-from framelets.experiments.sparse_view_ct_table import as_csv, as_markdown
+from framelets.experiments.options import ExperimentOptions
+from framelets.experiments.written_tables import as_csv, as_markdown
 from framelets.metrics import psnr, ssim
 from framelets.solvers import Reconstruction
 
 Cases = dict[str, tuple[Float[Tensor, "128 128"], Measured]]
 
 
-def compare_convolution_framelets(
-    folder: RunFolder, options: ExperimentOptions
-) -> ExperimentOutcome:
+def compare_convolution_framelets(folder: RunFolder, options: ExperimentOptions) -> Result:
     """Reconstruct every test image by every method, measure, and check the published claim.
 
     Metrics of each problem and method lie in `metrics/`; what lies there already, of the same
@@ -107,7 +106,7 @@ def compare_convolution_framelets(
         folder.write_text("results.csv", as_csv(summary))
         folder.write_text("results.md", as_markdown(tables, verdicts, options.command))
         figure = draw_figure(folder)
-    return ExperimentOutcome(
+    return Result(
         "convolution framelets",
         content,
         tables=tables,

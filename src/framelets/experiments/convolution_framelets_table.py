@@ -4,8 +4,8 @@ import math
 from statistics import fmean, median, stdev
 from typing import Any, NamedTuple
 
+from framelets.core import Table
 from framelets.experiments.convolution_framelets_problems import PROBLEMS
-from framelets.experiments.outcome import Table
 
 Scores = dict[str, dict[str, dict[str, list[Any]]]]
 """Problem, method, metric: one value an image."""

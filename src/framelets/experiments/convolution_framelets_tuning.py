@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from statistics import fmean
 
+from framelets.core import Result
 from framelets.core.run_folder import RunFolder
 from framelets.experiments.convolution_framelets_methods import (
     METHODS,
@@ -17,11 +18,11 @@ from framelets.experiments.convolution_framelets_problems import (
     TUNING_IMAGES,
     measure_all,
 )
-from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome
+from framelets.experiments.options import ExperimentOptions
 from framelets.metrics import psnr
 
 
-def tune_convolution_framelets(folder: RunFolder, options: ExperimentOptions) -> ExperimentOutcome:
+def tune_convolution_framelets(folder: RunFolder, options: ExperimentOptions) -> Result:
     """Find the parameters of highest mean PSNR over the tuning images, problem by problem.
 
     One parameter after the other walks uphill on its ladder of values, until none moves any more,
@@ -63,7 +64,7 @@ def tune_convolution_framelets(folder: RunFolder, options: ExperimentOptions) ->
         for name, methods in found.items()
         for method, parameters in methods.items()
     ]
-    return ExperimentOutcome(
+    return Result(
         "parameters of the convolution-framelet experiment",
         table,
         tables=[("", ["problem", "method", "PSNR (dB)", "parameters"], rows)],

@@ -14,6 +14,7 @@ References:
 from dataclasses import asdict
 from typing import Any
 
+from framelets.core import Result
 from framelets.core.run_folder import RunFolder
 from framelets.experiments.expressivity_figure import draw_figure
 from framelets.experiments.expressivity_measure import (
@@ -32,8 +33,8 @@ from framelets.experiments.expressivity_table import (
     verdicts,
 )
 from framelets.experiments.learning_machines_data import NOISE_STD, TEST_IMAGES, TRAINING_SETS
-from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome
-from framelets.experiments.sparse_view_ct_table import as_csv, as_markdown
+from framelets.experiments.options import ExperimentOptions
+from framelets.experiments.written_tables import as_csv, as_markdown
 
 WIDTHS = (4, 8, 16)
 DEPTHS = (1, 2, 3)
@@ -51,7 +52,7 @@ def designs() -> list[Design]:
     return [Design(w, d, skip) for w, d in sizes for skip in (True, False)]
 
 
-def measure_expressivity(folder: RunFolder, options: ExperimentOptions) -> ExperimentOutcome:
+def measure_expressivity(folder: RunFolder, options: ExperimentOptions) -> Result:
     """Train the networks, count, and lay the counts beside the bounds and the PSNR.
 
     What was measured of a network lies in `measured/`; what lies there already, of the same
@@ -100,7 +101,7 @@ def measure_expressivity(folder: RunFolder, options: ExperimentOptions) -> Exper
         folder.write_text("results.csv", as_csv(summarize(found)))
         folder.write_text("results.md", as_markdown(tables, notes, options.command))
         figure = draw_figure(folder.file("figure.png"), found, MIDDLE)
-    return ExperimentOutcome(
+    return Result(
         "expressivity",
         content,
         tables=tables,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from typing import Any
 
+from framelets.core import Table
 from framelets.experiments.expressivity_measure import Design
-from framelets.experiments.outcome import Table
 
 Found = Mapping[Design, Sequence[Mapping[str, Any]]]
 """Network: what was measured, for each seed."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from framelets.core import Identity
+from framelets.core import Identity, Result, Table
 from framelets.core.run_folder import RunFolder
 from framelets.experiments.identity_start_figure import draw_curves
 from framelets.experiments.identity_start_task import (
@@ -25,8 +25,8 @@ from framelets.experiments.identity_start_task import (
     WIDTH,
     PhotographDenoising,
 )
-from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome, Table
-from framelets.experiments.sparse_view_ct_table import as_csv, as_markdown
+from framelets.experiments.options import ExperimentOptions
+from framelets.experiments.written_tables import as_csv, as_markdown
 from framelets.metrics import psnr
 from framelets.solvers import total_variation
 from framelets.training import RunConfig, train
@@ -43,7 +43,7 @@ _EXTREME_RATES = (-8, -2)
 _WEIGHTS = [0.02 * 1.25**power for power in range(12)]  # of total variation
 
 
-def compare_starts(folder: RunFolder, options: ExperimentOptions) -> ExperimentOutcome:
+def compare_starts(folder: RunFolder, options: ExperimentOptions) -> Result:
     """Train one U-Net from each of `STARTS` on noisy photographs, and compare the curves.
 
     The learning rate of a start is the best of a grid, a factor sqrt(10) apart and extended until
@@ -81,7 +81,7 @@ def compare_starts(folder: RunFolder, options: ExperimentOptions) -> ExperimentO
         folder.write_text("results.csv", as_csv(records))
         folder.write_text("results.md", as_markdown([table], verdicts, options.command))
         figure = draw_curves(folder.file("figure.png"), runs, baselines)
-    return ExperimentOutcome(
+    return Result(
         "start as the identity",
         content,
         tables=[table],

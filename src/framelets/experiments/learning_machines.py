@@ -13,6 +13,7 @@ import dataclasses
 import functools
 from typing import Any
 
+from framelets.core import Result
 from framelets.core.run_folder import RunFolder
 from framelets.experiments.learning_machines_data import (
     DENOISED_SIZE,
@@ -39,15 +40,15 @@ from framelets.experiments.learning_machines_table import (
     summary_table,
     verdicts,
 )
-from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome
-from framelets.experiments.sparse_view_ct_table import as_csv, as_markdown
+from framelets.experiments.options import ExperimentOptions
+from framelets.experiments.written_tables import as_csv, as_markdown
 from framelets.machines import Machine
 
 _QUICK_IMAGES = 3
 _QUICK_SIZE = 64
 
 
-def compare_learning_machines(folder: RunFolder, options: ExperimentOptions) -> ExperimentOutcome:
+def compare_learning_machines(folder: RunFolder, options: ExperimentOptions) -> Result:
     """Fit and measure every machine, and lay out the five answers.
 
     What was measured of a machine lies in `measured/`; what lies there already, of the same
@@ -126,7 +127,7 @@ def compare_learning_machines(folder: RunFolder, options: ExperimentOptions) -> 
         folder.write_text("results.csv", as_csv(summary))
         folder.write_text("results.md", as_markdown(tables, notes, options.command))
         figure = draw_figure(folder, slugs)
-    return ExperimentOutcome(
+    return Result(
         "learning machines",
         content,
         tables=tables,

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from statistics import fmean, stdev
 from typing import Any
 
+from framelets.core import Table
 from framelets.experiments.learning_machines_kinds import Kind
-from framelets.experiments.outcome import Table
 
 Found = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Kind, size: what was measured."""

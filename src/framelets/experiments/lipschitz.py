@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from framelets.core import Result
 from framelets.core.run_folder import RunFolder
 from framelets.experiments.identity_start_task import NOISE
 from framelets.experiments.lipschitz_figure import draw_figure
@@ -27,8 +28,8 @@ from framelets.experiments.lipschitz_task import (
     FewPairsDenoising,
     mean_error,
 )
-from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome
-from framelets.experiments.sparse_view_ct_table import as_csv, as_markdown
+from framelets.experiments.options import ExperimentOptions
+from framelets.experiments.written_tables import as_csv, as_markdown
 from framelets.geometry import lipschitz_bound, lipschitz_distribution, lipschitz_estimate
 from framelets.training import RunConfig, train
 
@@ -40,7 +41,7 @@ LEARNING_RATE = 3.2e-3
 NUM_IMAGES = 8  # at which K_p is measured
 
 
-def relate_lipschitz_to_gap(folder: RunFolder, options: ExperimentOptions) -> ExperimentOutcome:
+def relate_lipschitz_to_gap(folder: RunFolder, options: ExperimentOptions) -> Result:
     """Train on growing sets with each regularization, and measure errors and Lipschitz constants.
 
     What was trained and measured is kept in `metrics/`; an unfinished training goes on from its
@@ -79,7 +80,7 @@ def relate_lipschitz_to_gap(folder: RunFolder, options: ExperimentOptions) -> Ex
         folder.write_text("results.csv", as_csv(flat))
         folder.write_text("results.md", as_markdown(tables, verdicts, options.command))
         figure = draw_figure(folder.file("figure.png"), records)
-    return ExperimentOutcome(
+    return Result(
         "Lipschitz constants and the generalization gap",
         content,
         tables=tables,

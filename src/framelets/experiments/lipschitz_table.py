@@ -6,7 +6,7 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from framelets.experiments.outcome import Table
+from framelets.core import Table
 
 COLUMNS = {
     "training_error": "training error",

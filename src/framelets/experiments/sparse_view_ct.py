@@ -17,20 +17,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from framelets.core import Result
 from framelets.core.run_folder import RunFolder, sha256_of
 from framelets.data import EVALUATION_FILES, CTMeasurement, head_ct, htc_scans
-from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome
+from framelets.experiments.options import ExperimentOptions
 from framelets.experiments.sparse_view_ct_figure import draw_figure
 from framelets.experiments.sparse_view_ct_table import (
     Scores,
-    as_csv,
-    as_markdown,
     budgets,
     judge,
     make_tables,
     summarize,
     training_table,
 )
+from framelets.experiments.written_tables import as_csv, as_markdown
 from framelets.physics import CTProjector, FanBeamScan, ImageGrid, pixel_average
 from framelets.tasks import SparseViewCT, load_plan
 from framelets.tasks.ct_simulation import scan_of
@@ -65,7 +65,7 @@ class _Case:
     mask: Tensor
 
 
-def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> ExperimentOutcome:
+def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Result:
     """Reconstruct both data sets by every method, measure, and check the aims.
 
     Metrics of each image lie in `metrics/`, one file for each case, number of views and method;
@@ -145,7 +145,7 @@ def compare_on_sparse_views(folder: RunFolder, options: ExperimentOptions) -> Ex
         folder.write_text("results.csv", as_csv(summary))
         folder.write_text("results.md", as_markdown(tables, verdicts, options.command))
         figure = draw_figure(folder, task.methods, FIGURE_VIEWS)
-    return ExperimentOutcome(
+    return Result(
         "sparse-view CT",
         content,
         tables=tables,

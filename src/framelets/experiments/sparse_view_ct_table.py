@@ -1,13 +1,11 @@
 """Tables and verdicts of the sparse-view experiment, from the metrics of each image."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from statistics import fmean, stdev
 from typing import Any
 
-from framelets.experiments.outcome import Table
+from framelets.core import Table
 from framelets.tasks import SparseViewCT, model_card
 
 Scores = dict[str, dict[int, dict[str, dict[str, list[float]]]]]
@@ -198,26 +196,3 @@ def training_table(scores: Scores, others: dict[str, Scores]) -> Table:
         "Other trainings of the same networks: PSNR in dB above the shipped one, ± standard error"
     )
     return title, ["training", "data", *(f"{v} views" for v in all_views)], rows
-
-
-def as_csv(summary: Sequence[dict[str, Any]]) -> str:
-    """Write the summary as CSV text."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(summary[0]))
-    writer.writeheader()
-    writer.writerows(
-        {key: f"{v:.6g}" if isinstance(v, float) else v for key, v in record.items()}
-        for record in summary
-    )
-    return text.getvalue()
-
-
-def as_markdown(tables: Sequence[Table], verdicts: Sequence[str], command: str) -> str:
-    """Write tables and verdicts as Markdown, with the command that made them."""
-    lines = [f"Made by `{command}`." if command else "", ""]
-    for title, columns, rows in tables:
-        lines += [title, "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-        lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-        lines.append("")
-    lines += [f"- {verdict}" for verdict in verdicts]
-    return "\n".join(lines).strip() + "\n"

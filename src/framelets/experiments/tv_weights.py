@@ -4,8 +4,9 @@ import math
 
 import torch
 
+from framelets.core import Result
 from framelets.core.run_folder import RunFolder
-from framelets.experiments.outcome import ExperimentOptions, ExperimentOutcome
+from framelets.experiments.options import ExperimentOptions
 from framelets.tasks.ct_simulation import SimulatedScan, fixed_scan, measurement_of
 from framelets.tasks.tuned_total_variation import TABLE, tuned_total_variation
 
@@ -20,7 +21,7 @@ _FIRST = {"photons_1e5": 1e-4, "noise_free": 1e-5}
 _SMALLEST = 1e-9
 
 
-def tune_tv_weights(folder: RunFolder, options: ExperimentOptions) -> ExperimentOutcome:
+def tune_tv_weights(folder: RunFolder, options: ExperimentOptions) -> Result:
     """Find the weight of lowest mean squared error for each number of views and each noise.
 
     The weight is without units (`tasks.tuned_total_variation`), the error in normalized
@@ -57,7 +58,7 @@ def tune_tv_weights(folder: RunFolder, options: ExperimentOptions) -> Experiment
         [views, *(f"{found[f'{noise}/{views}']['weight']:.3g}" for noise in NOISE)]
         for views in VIEWS
     ]
-    return ExperimentOutcome(
+    return Result(
         "weights of total variation",
         table,
         tables=[("", ["views", "1e5 photons", "noise-free"], rows)],

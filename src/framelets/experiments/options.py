@@ -1,13 +1,9 @@
-"""What an experiment is given and what it gives back."""
+"""What an experiment is given."""
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-Table = tuple[str, Sequence[str], Sequence[Sequence[object]]]
-"""Title, column names and rows."""
 
 
 def _silent(name: str) -> Callable[[float], None]:  # noqa: ARG001
@@ -59,22 +55,3 @@ class ExperimentOptions:
                 f"measured data that are needed; missing: {', '.join(missing)}"
             )
         return folder
-
-
-@dataclass(frozen=True)
-class ExperimentOutcome:
-    """What an experiment found.
-
-    Attributes:
-        title: What was done.
-        data: Everything, as plain JSON values.
-        tables: What to show of it.
-        notes: Sentences to show below: what it was measured on, and whether aims were met.
-        files: What was written, by name.
-    """
-
-    title: str
-    data: dict[str, Any]
-    tables: Sequence[Table] = ()
-    notes: Sequence[str] = ()
-    files: dict[str, Path] = field(default_factory=dict)
