@@ -315,7 +315,10 @@ def test_says_what_is_missing_and_why():
 
 def test_several_channels_show_the_first():
     rng = torch.Generator().manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 1)).double()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        layers = nn.Conv2d(3, 4, 3, padding=1), nn.LeakyReLU(), nn.Conv2d(4, 2, 1)
+    network = nn.Sequential(*layers).double().requires_grad_(requires_grad=False)
     image = torch.rand(1, 3, 8, 8, dtype=torch.float64, generator=rng)
     local = linearize(network.eval(), image)
     store = AtomStore()

@@ -23,7 +23,7 @@ _NOTE = (
     "warping and mixing: this page shows how the methods work, not how well. framelets reproduce "
     "sparse-view-ct measures that, on a head and on measured scans that no network has seen."
 )
-_INTERACTIVE = InstrumentOptions(grid=3, num_pairs=3, num_boundaries=6, support=False)  # seconds
+_INTERACTIVE = InstrumentOptions(grid=3, num_pairs=2, num_boundaries=4, support=False)  # seconds
 _WINDOW = (0.0, 0.027)  # 1/mm; about -1000 to 400 HU
 
 
