@@ -51,9 +51,8 @@ def draw_figure(path: Path, found: Found, middle: tuple[int, int]) -> Path:
                 if name == "maps met":
                     axes.axhline(num_patches, color=LIGHT.quiet, linewidth=0.8, linestyle=":")
                     axes.text(
-                        0.02, num_patches, f"{num_patches:,} patches: no count is higher",
-                        transform=axes.get_yaxis_transform(), va="bottom", fontsize=7.5,
-                        color=LIGHT.quiet,
+                        0.98, 0.45, f"dotted: {num_patches:,} patches,\nno count is higher",
+                        transform=axes.transAxes, ha="right", fontsize=7.5, color=LIGHT.quiet,
                     )  # fmt: skip
                     axes.set_ylim(0, 1.15 * num_patches)
                 elif name == "bound of a pixel (exponent of 2)":
@@ -61,6 +60,9 @@ def draw_figure(path: Path, found: Found, middle: tuple[int, int]) -> Path:
                 if column == 0:
                     axes.set_ylabel(label)
             panels[-1, column].set_xlabel(title)
+        if any(is_dead(run) for runs in found.values() for run in runs):
+            hollow = {"marker": "s", "markerfacecolor": "none", "linestyle": "none"}
+            panels[-1, 0].plot([], [], color=LIGHT.quiet, label="dead network", **hollow)
         panels[-1, 0].legend(loc="lower right")
         write_atomically(path, lambda stream: figure.savefig(stream, format="png", dpi=110))
     return path
