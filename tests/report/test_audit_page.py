@@ -189,7 +189,7 @@ def test_long_tables_are_cut_and_say_so(write):
 
 def test_numbers_and_symbols():
     assert str(figure_text(0.345, "offset_share")) == "34 %"
-    assert str(figure_text(12345.0, "num_boundaries")) == "12,345"
+    assert str(figure_text(12345, "num_boundaries")) == "12,345"
     assert str(figure_text(1.23456, "lipschitz_lower")) == "1.235"
     assert str(figure_text(None, "offset_share")) == "&ndash;"
     assert str(symbols("P_N <b>")) == '<span class="math">P<sub>N</sub></span> &lt;b&gt;'

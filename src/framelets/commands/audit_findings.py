@@ -171,7 +171,7 @@ def _exceeds(value: float, limit: float) -> bool:
     return not value <= limit * (1 + _ROUNDING)
 
 
-def _cell(name: str, value: float | None) -> str:
+def _cell(name: str, value: float | int | None) -> str:
     if value is None or not math.isfinite(value):
         return "-"
     if name == "num_boundaries":

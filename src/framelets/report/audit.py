@@ -85,7 +85,7 @@ def _chart_of(audit: dict[str, Any], name: str) -> Chart | None:
     figures = [figure for figure in figures if figure.get(name) is not None]
     if not figures:
         return None
-    values = [figure[name] for figure in figures]
+    values = [float(figure[name]) for figure in figures]
     upper = None
     if name == "lipschitz_lower":
         upper = [
@@ -145,7 +145,7 @@ def _windows(x: np.ndarray, y: np.ndarray) -> tuple[tuple[float, float], tuple[f
     return (low, high), (low, high)
 
 
-def figure_text(value: float | None, name: str) -> str:
+def figure_text(value: float | int | None, name: str) -> str:
     """Format a figure of an audit: shares as percent, counts whole, the rest with 4 digits."""
     if value is None:
         return number(None)
