@@ -67,14 +67,17 @@ BOUNDARIES = {
     "boundary_lower": Column(
         "boundary beyond",
         "certified lower bound",
-        "no boundary of a linear region is nearer, in units of the image's norm",
+        "no boundary of a linear region is nearer; a norm, to hold against |x|",
         -1,
     ),
     "boundary_probable_lower": Column(
         "probably beyond", "probabilistic bound", "the same with probability 0.99", -1
     ),
     "boundary_upper": Column(
-        "boundary within", "certified upper bound", "a boundary was met at this distance", -1
+        "boundary within",
+        "certified upper bound",
+        "a boundary was met at this distance, a norm",
+        -1,
     ),
 }
 """With --boundaries, of piecewise-linear networks."""

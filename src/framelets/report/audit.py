@@ -38,7 +38,7 @@ _CHARTS = {
     "active_share": "share of units that are on",
     "replay_error": "replay error",
     "num_boundaries": "boundaries on the segment of noise",
-    "boundary_upper": "a boundary within, in image norm",
+    "boundary_upper": "a boundary within this norm",
     "null_share": "share of |f|² in the null space",
     "null_offset_share": "share of |f|² that b puts there",
     "changed_share": "share of |f|² changed in the scan's view",
