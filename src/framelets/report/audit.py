@@ -6,11 +6,9 @@ It reads `audit.json`, `images/NAME.npz` of the worst images, and `run.json`;
 
 import os
 import re
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup, escape
 
@@ -28,6 +26,7 @@ from framelets.report.figures import (
 from framelets.report.numbers import number, percent
 from framelets.report.page import DISCLAIMER
 from framelets.report.style import DARK, GRAY, LIGHT, SIGNED, gradient
+from framelets.report.templates import template
 
 _MOST_ROWS = 200
 _MOST_OF_A_WINDOW = 4.0  # how much wider than an image's own window a shared one may be
@@ -75,7 +74,9 @@ def write_audit(run_folder: str | os.PathLike[str]) -> Path:
         "charts": [chart for name in _CHARTS if (chart := _chart_of(audit, name)) is not None],
         "worst": [_worst(folder, about) for about in audit["worst"]],
     }
-    text = _template().render(page=page, light=LIGHT, dark=DARK, disclaimer=DISCLAIMER)
+    text = template("audit.html", figure=figure_text, symbols=symbols).render(
+        page=page, light=LIGHT, dark=DARK, disclaimer=DISCLAIMER
+    )
     folder.write_text("audit.html", text)
     return folder.file("audit.html")
 
@@ -163,16 +164,3 @@ def symbols(text: str) -> Markup:
     """
     pattern = r"\b([KP])_([pNR])\b"
     return Markup(re.sub(pattern, r'<span class="math">\1<sub>\2</sub></span>', str(escape(text))))
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(number=number, percent=percent, figure=figure_text, symbols=symbols)
-    return environment.get_template("audit.html")

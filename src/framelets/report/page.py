@@ -19,11 +19,9 @@ import json
 import math
 import os
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 
@@ -39,8 +37,9 @@ from framelets.report.figures import (
     training_chart,
 )
 from framelets.report.instrument import RADII
-from framelets.report.numbers import number, percent
+from framelets.report.numbers import number
 from framelets.report.style import DARK, GRAY, LIGHT, SIGNED, gradient
+from framelets.report.templates import template
 
 DISCLAIMER = "Research software, not a medical device."
 
@@ -83,7 +82,7 @@ def _within_limit(folder: RunFolder, page: dict[str, Any]) -> str:
     text = ""
     for radius in RADII:
         instruments = instruments_of(folder, geometry, radius) if page["explanation"] else []
-        text = _template().render(
+        text = template("page.html").render(
             page=page,
             instruments=instruments,
             cut_to=radius,
@@ -311,16 +310,3 @@ def _score(row: dict[str, Any]) -> str:
 def _percentile_window(image: np.ndarray) -> tuple[float, float]:
     low, high = np.percentile(image, [0.5, 99.5])
     return float(low), float(high)
-
-
-@cache
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters.update(number=number, percent=percent)
-    return environment.get_template("page.html")
