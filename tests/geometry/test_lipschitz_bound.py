@@ -10,8 +10,10 @@ from scipy.optimize import linprog
 from torch import nn
 from torch.nn import functional
 
-from framelets.geometry import linearize, lipschitz_bound, lipschitz_estimate
+from framelets.geometry import boundary_distance, linearize, lipschitz_bound, lipschitz_estimate
 from framelets.networks import UNet
+
+F64 = torch.float64
 
 DTYPE = torch.float64
 
@@ -276,3 +278,40 @@ def test_refuses_wrong_arguments(image):
             lipschitz_bound(nn.ReLU(), image, radius=radius)
     with pytest.raises(TypeError, match="real tensors"):
         lipschitz_bound(lambda x: torch.fft.fft2(x).real, image)
+
+
+def test_samples_that_a_network_makes_of_one():
+    # f(x) = relu(x_1) + relu(x_2), with the entries as samples of a convolution.
+    def network(x):
+        filtered = nn.functional.conv2d(x.reshape(2, 1, 1, 1), torch.ones(1, 1, 1, 1, dtype=F64))
+        return filtered.sum(0, keepdim=True).relu()
+
+    image = torch.tensor([[1.0, -1.1]], dtype=F64)
+
+    assert lipschitz_bound(network, image, radius=0.05).value == 0.0
+    assert lipschitz_bound(network, image, radius=0.5).value >= 2**0.5 - 1e-12
+    assert boundary_distance(network, image).lower <= 0.1 / 2**0.5 + 1e-12
+
+
+def test_a_slope_that_single_precision_rounds_down():
+    network = nn.Sequential(*[nn.LeakyReLU(1.3) for _ in range(9)])
+
+    assert lipschitz_bound(network, torch.ones(1, 2, dtype=F64)).value >= 1.3**9 * (1 - 1e-14)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        lambda x: x * (1 + x.max(1).indices.double()[:, None]),
+        lambda x: x.gather(1, x.max(1, keepdim=True).indices + 0),
+        lambda x: x.gather(1, x.max(1, keepdim=True).indices.clone()),
+    ],
+)
+def test_lipschitz_bound_refuses_networks_that_jump(network):
+    with pytest.raises(ValueError, match="indices that a pooling chose, so that the network jumps"):
+        lipschitz_bound(network, torch.tensor([[0.0, 1.0, 5.0]], dtype=F64))
+
+
+def test_lipschitz_bound_refuses_a_maximum_with_itself():
+    with pytest.raises(ValueError, match="compares or jumps"):
+        lipschitz_bound(lambda x: torch.maximum(x, x), torch.ones(1, 2, dtype=F64))

@@ -200,3 +200,18 @@ def test_refuses_a_segment_of_a_network_that_is_not_piecewise_linear(images):
     sampled = lipschitz_along(functional.silu, images[:1], images[1:2], num_samples=2)
 
     assert np.isfinite(sampled.largest_lower)
+
+
+def test_an_image_on_a_boundary_is_left_before_its_jacobian_counts():
+    # The identity; with every slope taken as that of a unit that is off, the Jacobian at 0 is 2.
+    def identity(x):
+        return 2 * x - torch.relu(x) + torch.relu(-x)
+
+    estimate = lipschitz_estimate(identity, torch.zeros(1, 3, dtype=torch.float64))
+
+    assert estimate.value == pytest.approx(1.0, abs=1e-9)
+
+
+def test_lipschitz_along_refuses_images_of_different_shapes():
+    with pytest.raises(ValueError, match=r"one shape, got \(1, 1\) and \(1, 3\)"):
+        lipschitz_along(torch.nn.ReLU(), torch.ones(1, 1), torch.zeros(1, 3), num_samples=2)

@@ -33,17 +33,18 @@ def explain_support(
     found = null_space(
         local,
         projector,
-        measurement.to(local.output.dtype),
+        measurement,
         tolerance=1e-2,
         generator=torch.Generator().manual_seed(seed),
     )
+    whole = found.energy or 1.0  # of an output of zeros every part is zero
     size = float(torch.linalg.vector_norm(local.output.double()))
     num = local.output.numel()
     table = {
-        "shares": _shares(found.energies, found.energy),
-        "cross": found.cross_term / found.energy,
-        "range_cross": found.range_cross_term / found.energy,
-        "undecided": found.undecided / found.energy,
+        "shares": _shares(found.energies, whole),
+        "cross": found.cross_term / whole,
+        "range_cross": found.range_cross_term / whole,
+        "undecided": found.undecided / whole,
         "null_share": found.null_share,
         "errors": list(found.errors),
         "error_per_pixel": [error * size / num**0.5 for error in found.errors],

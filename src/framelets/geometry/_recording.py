@@ -286,8 +286,14 @@ class Recorder(TorchDispatchMode):
         values = list(_tensors(call.result))
         if values and not any(v.is_floating_point() or v.is_complex() for v in values):
             # Comparisons and indices do not change while no switch does: constants of this image.
+            made_of_indices = not any(
+                t.is_floating_point() or t.is_complex() for t in call.inputs()
+            )
             for value in values:
-                call.switch(call.name, value)
+                if made_of_indices:  # the choice was noted where it was made
+                    self.add_node(value, self.place)
+                else:
+                    call.switch(call.name, value)
             return call.result
         if rule is None:
             raise ValueError(

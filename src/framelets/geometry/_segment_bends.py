@@ -227,7 +227,7 @@ class SignBend(Bend):
         return self.slopes[1] - self.slopes[0]
 
     def _steepest(self) -> Tensor:
-        low, high = (torch.as_tensor(slope).abs() for slope in self.slopes)
+        low, high = (torch.as_tensor(slope, dtype=torch.float64).abs() for slope in self.slopes)
         return torch.maximum(low, high)
 
 

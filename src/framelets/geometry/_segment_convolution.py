@@ -30,10 +30,12 @@ def convolve(
     *,
     constant: bool = True,
 ) -> list[Tensor]:
-    """Apply a convolution, with its constant or without, to every value `1 channel *shape`."""
+    """Apply a convolution, with its constant or without, to every value `sample channel *shape`."""
     first = values[0]
     if step.constant is not None and not constant:
         step = Convolution(tuple(first.shape), step.weight, None, step.options)
+    if len(first) != 1:  # samples that the network made of one, as by a reshape
+        return [_plain(step, value) for value in values]
     if first.numel() < _SMALL:
         return _stacked(step, values)
     apply: Callable[[Tensor], Tensor] = lambda value: _plain(step, value)  # noqa: E731

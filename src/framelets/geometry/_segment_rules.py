@@ -26,7 +26,6 @@ class BendFinder:
         """Know nothing yet."""
         self.bends: dict[int, Bend] = {}
         self._known_switches: set[int] = set()
-        self._choices: list[Tensor] = []
 
     def rule_for(self, name: str) -> Rule | None:
         """Return the rule of an operation, which also notes its bend."""
@@ -36,7 +35,7 @@ class BendFinder:
 
         def watched(call: Call) -> None:
             recording = call.recorder.recording
-            self._refuse_choices(call)
+            _refuse_choices(call)
             first = len(recording.switches)
             rule(call)
             make = BENDS.get(name)
@@ -47,8 +46,10 @@ class BendFinder:
                 result = recording.nodes[-1]
                 self.bends[result.index] = bend.called(switch.kind, switch.place, result.shape)
             if isinstance(call.result, (tuple, list)):
-                # Their memory is not freed meanwhile, so that no other tensor is taken for them.
-                self._choices += [t for t in call.result if not t.is_floating_point()]
+                # As nodes, so that whatever reads them is seen.
+                for choice in call.result:
+                    if not choice.is_floating_point():
+                        call.recorder.add_node(choice, call.place)
 
         return watched
 
@@ -66,13 +67,13 @@ class BendFinder:
                     "pooling"
                 )
 
-    def _refuse_choices(self, call: Call) -> None:
-        chosen = {id(t) for t in self._choices}
-        if chosen and any(id(t) in chosen for t in (*call.args, *call.kwargs.values())):
-            raise ValueError(
-                f"{call.where} reads the indices that a pooling chose, so that the network jumps "
-                "where they change; its boundaries are not known"
-            )
+
+def _refuse_choices(call: Call) -> None:
+    if any(not (t.is_floating_point() or t.is_complex()) for t in call.inputs()):
+        raise ValueError(
+            f"{call.where} reads the indices that a pooling chose, so that the network jumps "
+            "where they change; its boundaries are not known"
+        )
 
 
 def _at(thresholds: Callable[[Call], list[Any]]) -> Callable[[Call], Bend | None]:
@@ -133,7 +134,10 @@ def _larger(call: Call) -> Bend | None:
             quantities=lambda u, v: [torch.sub(*torch.broadcast_tensors(u, v))],
             copies=copies,
         )
-    other = next(value for value in call.args[:2] if value is not inputs[0]).detach().clone()
+    others = [value for value in call.args[:2] if value is not inputs[0]]
+    if not others:  # of a tensor with itself, as an affine network would not write it
+        return None
+    other = others[0].detach().clone()
     return SignBend(apply=bound(call, inputs), quantities=lambda u: [u - other], copies=copies)
 
 

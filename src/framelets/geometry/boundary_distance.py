@@ -107,7 +107,9 @@ def distance_to_cross(
     """Estimate how far to go in a direction to cross so many boundaries.
 
     Every unit is taken to move on as it does in the region of the image. That is exact for the
-    first boundary and an estimate for the others: use it to choose the length of a segment.
+    first boundary and an estimate for the others: use it to choose the length of a segment. Units
+    that switch at one place count one by one, and of a maximum every entry that overtakes the one
+    chosen here.
 
     Args:
         network: As for `partition_segment`.

@@ -6,8 +6,9 @@ unit, so that there are at most
 
     product over units of their pieces
 
-regions, and no more linear maps: 2^(number of units) for ReLU. For the network of [1] with encoder
-layers of d_1..d_k units, decoder layers of d_(k-1)..d_1 and skips of s_1..s_k this is
+regions with inner points, and no more linear maps of them: 2^(number of units) for ReLU. For the
+network of [1] with encoder layers of d_1..d_k units, decoder layers of d_(k-1)..d_1 and skips of
+s_1..s_k this is
 
     2^(2 sum d_i - d_k)                    without skips
     2^(2 sum d_i - d_k) 2^(sum s_k)        with skips.
@@ -18,7 +19,7 @@ to us. The bound here is ours: an upper bound, counted. Only skips with filters 
 their own, as those of [1], add units; one that hands features across as they are adds none.
 
 The number is far above what can occur. A layer that sees the image cuts its n entries with N
-hyperplanes, into fewer than 2^N cells (`arrangement_bound` [2]).
+hyperplanes, into fewer than 2^N cells if N > n (`arrangement_bound` [2]).
 
 References:
     [1] J. C. Ye and W. K. Sung, "Understanding geometry of encoder-decoder CNNs", ICML 2019.
@@ -65,7 +66,7 @@ class ExpressivityBound:
     """Certified upper bounds of the number of linear maps of a network, counted from its units.
 
     All are binary logarithms. They bound the linear regions with inner points, the activation
-    patterns, and the linear maps.
+    patterns, and the linear maps of such regions.
 
     Attributes:
         layers: One for each operation that bends, in the order of the network.
@@ -131,7 +132,7 @@ def expressivity_bound(
 ) -> ExpressivityBound:
     """Count the choices of all units of a network, layer by layer.
 
-    Units that cannot reach the output are not counted.
+    Operations that the output does not depend on are not counted.
 
     Args:
         network: A piecewise-linear network in evaluation mode, or a function of one tensor that

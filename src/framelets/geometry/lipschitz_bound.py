@@ -21,7 +21,8 @@ An operation that bends has slopes D at x and D' elsewhere:
 
 The first term is at most its gain times e. D' - D is zero but at units that may switch. To switch,
 a gap of the unit (a quantity that changes sign then) must fall from |g| to zero within the
-distance r, so that |g| <= r |row of J'|, where |row of J'| <= |row of J| + e. The rows of
+distance r, so that |g| <= r |row of J'|, where |row of J'| <= |row of J| + e (2 e
+for the difference of two entries). The rows of
 (D' - D) J are then the jump of the slope times the gap's row of J, and the root of the sum of their
 squares bounds the second term. Where no unit can switch e stays zero. At the output
 ||J'|| <= ||J|| + e. Rows of J are computed for small images and bounded for large ones.

@@ -26,6 +26,9 @@ from framelets.geometry.partition_segment import partition_segment
 class LipschitzDistribution:
     """K_p of many images.
 
+    Where a unit of an image is exactly at its boundary (images with exact zeros, networks without
+    biases), the Jacobian is the one recorded there, which need not be that of any region.
+
     Attributes:
         lower: K_p of each image from below, certified up to rounding.
         upper: K_p of each image from above; all hold together with `probability`.
@@ -54,7 +57,8 @@ class LipschitzAlong:
         upper: K_p at each position from above; all hold together with `probability`.
         probability: With which they do.
         every_piece: True if every affine piece was visited: then the largest K_p is exact within
-            the bounds. False if pieces were sampled: then it is an estimate from below.
+            the bounds, unless a unit stays at its boundary all along. False if pieces were sampled:
+            then it is an estimate from below.
         secant: ||f(z) - f(x)|| / ||z - x||, which the mean of K_p over t can never be below.
     """
 
@@ -68,7 +72,7 @@ class LipschitzAlong:
 
     @property
     def largest_lower(self) -> float:
-        """The largest K_p found: a certified lower bound of the network's Lipschitz constant."""
+        """The largest K_p found: a lower bound of the network's Lipschitz constant, certified."""
         return float(self.lower.max())
 
     @property
@@ -171,6 +175,11 @@ def lipschitz_along(
     """
     if num_samples is not None and num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, got {num_samples}")
+    if first.shape != second.shape:
+        raise ValueError(
+            f"first and second must have one shape, got {tuple(first.shape)} and "
+            f"{tuple(second.shape)}"
+        )
     direction = second - first
     length = float(torch.linalg.vector_norm(direction))
     if not length > 0:

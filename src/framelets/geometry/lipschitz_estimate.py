@@ -1,7 +1,10 @@
 """The Lipschitz constant of a whole network from below: the largest gain that a search finds.
 
-K = max_p K_p is the largest norm of the Jacobian over all regions [1]. Whatever image is found, its
-K_p is a certified lower bound of K; how far below K it lies, the search does not tell.
+K = max_p K_p is the largest norm of the Jacobian over all regions [1]. Whatever image is found
+inside a region, its K_p is a certified lower bound of K; how far below K it lies, the search does
+not tell. At an image on a boundary, such as one of zeros, the recorded Jacobian need not be that of
+any region: the image that was found is moved a little at random, which leaves all boundaries,
+before its K_p is taken for the result.
 
 K_p itself cannot be climbed: inside a region it is constant, so its gradient in x is zero almost
 everywhere. The gain of a secant can,
@@ -37,9 +40,9 @@ class LipschitzEstimate:
 
     Attributes:
         value: ||J v|| of the image and direction that were found: certain, up to rounding.
-        image: The image, with its batch axis of one.
+        image: The image, inside a region, with its batch axis of one.
         direction: The direction v, of norm one.
-        at_images: K_p of each given image, from below.
+        at_images: K_p of each given image, from below, where no unit is exactly at its boundary.
         start: Index of the given image from which the search came to `image`.
         distance: From that image to `image`, in the norm of the image; 0 if none was steeper.
     """
@@ -128,15 +131,11 @@ def lipschitz_estimate(
             found.append((*_steepest(network, forward, start, direction, generator), number))
         report(len(images) + restart + 1)
     _, image, direction, number = max(found, key=lambda one: one[0])
+    distance = float(torch.linalg.vector_norm(image - images[number]))
+    nudge = torch.finfo(image.dtype).eps ** 0.5 * (largest or h)
+    image = _within(image + nudge * _random_like(image, generator), images[number], radius, 0.0)
     value, direction = _refined(network, forward, image, direction)
-    return LipschitzEstimate(
-        value,
-        image,
-        direction,
-        at_images,
-        number,
-        float(torch.linalg.vector_norm(image - images[number])),
-    )
+    return LipschitzEstimate(value, image, direction, at_images, number, distance)
 
 
 def _climb(

@@ -6,8 +6,8 @@ so from that vector, with either sign, and from random ones the search goes on b
 
     g = J(x + d)^T (f(x + d) - f(x)),
 
-the direction of d + t g / |g| is tried at that norm, with t halved until the change grows. (Without
-the d, for a linear map, this is the power method.)
+the direction of d / |d| + t g / |g| is tried at that norm; t doubles after a success and is halved
+where the change does not grow. (Without the d, for a linear map, this is the power method.)
 
 What is found was verified by running the network on it, so its gain is a certified lower bound of
 the Lipschitz constant of the network in the ball. It is never an upper bound: another perturbation
@@ -40,8 +40,8 @@ class WorstPerturbation:
         change: f(x + d) - f(x), from two runs of the network in double precision where it can be
             converted.
         gain: |change| / |d|, a certified lower bound of the Lipschitz constant.
-        at_image: K_p of the image from below: the gain of its leading singular vector, in the limit
-            of small norms.
+        at_image: K_p of the image from below, where no unit is exactly at its boundary: the gain of
+            its leading singular vector, in the limit of small norms.
         singular_vector_gain: Gain of the leading singular vector at this norm, the better sign.
     """
 
