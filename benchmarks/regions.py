@@ -61,7 +61,7 @@ def _as_matrices(network: nn.Sequential) -> list[nn.Module | tuple[np.ndarray, n
             layers.append(layer)
         else:
             local = linearize(layer, image)
-            matrix, constant = local.frozen.to_matrix(dtype=torch.float32), local.offset.flatten()
+            matrix, constant = local.frozen.to_matrix(), local.offset.flatten()
             layers.append((matrix.mT.contiguous().numpy(), constant.numpy()))
         image = layer(image)
     return layers

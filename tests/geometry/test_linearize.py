@@ -1,5 +1,6 @@
 """f(x) = L x + b, exactly, for every class of operation; and what is refused."""
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -551,3 +552,17 @@ def test_operators_refuse_other_shapes_and_types():
         local.frozen(torch.ones(1, 5, 4))
     with pytest.raises(TypeError, match=r"recorded, got torch\.float64"):
         local.frozen(torch.ones(1, 4, 4, dtype=DTYPE))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_matrix_norm_and_export_take_the_type_of_the_recording(dtype):
+    network = torch.nn.Conv2d(1, 1, 1, bias=False).to(dtype)
+    torch.nn.init.constant_(network.weight, -3.0)
+    frozen = linearize(network, torch.ones(1, 1, 2, 2, dtype=dtype)).frozen
+
+    matrix = frozen.to_matrix()
+
+    assert matrix.dtype == dtype
+    torch.testing.assert_close(matrix, -3 * torch.eye(4, dtype=dtype))
+    assert frozen.norm() == pytest.approx(3.0, rel=1e-5)
+    assert (frozen.to_scipy() @ np.ones(4)).tolist() == pytest.approx([-3.0] * 4)

@@ -114,7 +114,7 @@ class LinearOperator(nn.Module, ABC):
         self,
         shape: Sequence[int] | None = None,
         *,
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         generator: torch.Generator | None = None,
         relative_gap: float = 0.01,
@@ -128,7 +128,8 @@ class LinearOperator(nn.Module, ABC):
 
         Args:
             shape: Shape of one input; may be left out where `input_shape` is known.
-            dtype: Of the inputs; a real one restricts the operator to real tensors.
+            dtype: Of the inputs; a real one restricts the operator to real tensors. Default: the
+                one that the operator takes, if it takes one only, else single precision.
             device: Of the inputs; default: where the operator's buffers are.
             generator: Random start; default: seed 0.
             relative_gap: Largest share of the norm by which the estimate may fall short.
@@ -139,7 +140,7 @@ class LinearOperator(nn.Module, ABC):
         return norm_bounds(
             self,
             shape=shape,
-            dtype=dtype,
+            dtype=dtype or self._only_dtype(torch.float32),
             device=device,
             generator=generator,
             relative_gap=relative_gap,
@@ -149,7 +150,7 @@ class LinearOperator(nn.Module, ABC):
     def to_matrix(
         self,
         shape: Sequence[int] | None = None,
-        dtype: torch.dtype = torch.float64,
+        dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         *,
         max_bytes: int = 2**30,
@@ -161,7 +162,8 @@ class LinearOperator(nn.Module, ABC):
 
         Args:
             shape: Shape of one input; may be left out where `input_shape` is known.
-            dtype: Of the inputs; a real one restricts the operator to real tensors.
+            dtype: Of the inputs; a real one restricts the operator to real tensors. Default: the
+                one that the operator takes, if it takes one only, else double precision.
             device: Of the inputs; default: where the operator's buffers are.
             max_bytes: Largest matrix to make, in bytes.
 
@@ -172,7 +174,7 @@ class LinearOperator(nn.Module, ABC):
             >>> (2 * Identity()).to_matrix((2,)).tolist()
             [[2.0, 0.0], [0.0, 2.0]]
         """
-        flat = Coordinates(self, shape, dtype, device)
+        flat = Coordinates(self, shape, dtype or self._only_dtype(torch.float64), device)
         rows, columns = flat.output.size, flat.input.size
         num_bytes = rows * columns * flat.dtype.itemsize
         if num_bytes > max_bytes:
@@ -192,7 +194,7 @@ class LinearOperator(nn.Module, ABC):
     def to_scipy(
         self,
         shape: Sequence[int] | None = None,
-        dtype: torch.dtype = torch.float64,
+        dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> "ScipyOperator":
         """Export to a `scipy.sparse.linalg.LinearOperator`, for `svds`, `lsmr`, PyLops and others.
@@ -201,10 +203,16 @@ class LinearOperator(nn.Module, ABC):
 
         Args:
             shape: Shape of one input; may be left out where `input_shape` is known.
-            dtype: Of the inputs; a real one restricts the operator to real tensors.
+            dtype: Of the inputs; a real one restricts the operator to real tensors. Default: as for
+                `to_matrix`.
             device: Where the products are made; default: where the operator's buffers are.
         """
+        dtype = dtype or self._only_dtype(torch.float64)
         return Coordinates(self, shape, dtype, device).to_scipy()
+
+    def _only_dtype(self, otherwise: torch.dtype) -> torch.dtype:
+        found: torch.dtype = getattr(self, "input_dtype", otherwise)
+        return found
 
     def extra_repr(self) -> str:
         """Say the shapes where they are known."""
